@@ -1,0 +1,62 @@
+# Every target sets up what it needs: a clone, python3 and make are enough.
+PYTHON ?= python3
+BIN    := .venv/bin
+PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
+PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
+CODE   := kit node services tests
+export PYTHONPATH := .:gen
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
+
+setup: .venv/.done ## Make .venv with what the lock file names
+.venv/.done: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(BIN)/python -c "import pathlib, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), \
+	  'smartunion_gen.pth').write_text(str(pathlib.Path('gen').resolve()))"
+	@touch $@
+
+gen: gen/.done ## Generate Python from protos/ into gen/
+gen/.done: .venv/.done $(PROTOS)
+	@mkdir -p gen
+	$(if $(PROTOS),$(PROTOC) --python_out=gen --pyi_out=gen $(PROTOS))
+	$(if $(PROTOS),$(PROTOC) --grpc_python_out=gen --mypy_grpc_out=gen $(shell grep -l '^service ' $(PROTOS) /dev/null))
+	@touch $@
+
+fmt: setup ## Format the code
+	$(BIN)/ruff check -q --fix $(CODE) || true
+	$(BIN)/ruff format $(CODE)
+
+lint: setup gen ## Check style, types, import laws and protos
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy --strict $(CODE)
+	$(BIN)/lint-imports --no-cache
+	$(if $(PROTOS),$(BIN)/buf lint)
+	$(if $(wildcard protos/released.binpb),$(BIN)/buf breaking --against protos/released.binpb)
+
+test: setup gen ## Run the quick tests against real PostgreSQL and NATS
+	$(BIN)/pytest tests -q --ignore=tests/faults --timeout=120
+
+demo: setup gen ## Play the story on a network of nodes
+	$(BIN)/smartunion demo
+
+up: setup gen ## Start a network of nodes and leave it running
+	$(BIN)/smartunion network up
+
+faults: setup gen ## Run the fault tests: make faults SEEDS=20
+	SEEDS=$(or $(SEEDS),20) $(BIN)/pytest tests/faults -q --timeout=3600
+
+lock: setup ## Resolve the dependencies again and pin them with hashes
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --upgrade -q -o requirements.lock
+
+release-protos: setup ## Take the protos as released: what breaks them fails lint
+	$(BIN)/buf build -o protos/released.binpb
+
+clean: ## Remove what was made
+	rm -rf .venv gen build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: help setup gen fmt lint test demo up faults lock release-protos clean

@@ -1,0 +1,1 @@
+"""Starts engines and services on one machine, and holds the command line."""
