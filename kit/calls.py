@@ -1,0 +1,85 @@
+"""Repeats of a mutation: the same caller, method and request_id get the same answer."""
+
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from kit.db import Connection
+from kit.errors import AlreadyExists
+from kit.rpc import Call
+from kit.sealing import Sealer
+
+T = TypeVar("T")
+
+
+class RequestIdReused(AlreadyExists):
+    field = "request_id"
+    message = "request_id {request_id} was used for another request; take a new one"
+    chinese = "request_id {request_id} 已用于另一个请求；请换一个新的"
+
+
+class Calls:
+    """The answers of earlier calls, in the caller's transaction."""
+
+    def __init__(self, conn: Connection, sealer: Sealer) -> None:
+        self._conn = conn
+        self._sealer = sealer
+
+    async def earlier(self, call: Call, kind: type[T]) -> T | None:
+        """The answer that this call got before; None if it is new.
+
+        A second transaction with the same id waits here for the first one to end.
+
+        Raises:
+            RequestIdReused: if the id came with another request before.
+        """
+        if call.request_id is None:
+            return None
+        if await self._conn.fetchval(
+            """
+            INSERT INTO calls (caller, method, request_id, request_hash, answer)
+            VALUES ($1, $2, $3, $4, '')
+            ON CONFLICT DO NOTHING
+            RETURNING true
+            """,
+            call.caller, call.method, call.request_id, call.request_hash,
+        ):  # fmt: skip
+            return None
+        row = await self._conn.fetchrow(
+            """
+            SELECT request_hash, answer FROM calls
+             WHERE caller = $1 AND method = $2 AND request_id = $3
+            """,
+            call.caller, call.method, call.request_id,
+        )  # fmt: skip
+        assert row is not None
+        if row["request_hash"] != call.request_hash:
+            raise RequestIdReused(request_id=call.request_id)
+        answer: T = _adapter(kind).validate_json(self._sealer.open(row["answer"], _place(call)))
+        return answer
+
+    async def answer(self, call: Call, answer: object) -> None:
+        """Remember what is answered."""
+        if call.request_id is None:
+            return
+        text = _adapter(type(answer)).dump_json(answer)
+        await self._conn.execute(
+            """
+            UPDATE calls SET answer = $4
+             WHERE caller = $1 AND method = $2 AND request_id = $3
+            """,
+            call.caller, call.method, call.request_id, self._sealer.seal(text, _place(call)),
+        )  # fmt: skip
+
+
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:  # making one takes longer than the call
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _place(call: Call) -> str:
+    return f"calls.answer/{call.caller}/{call.method}/{call.request_id}"

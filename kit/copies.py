@@ -1,0 +1,245 @@
+"""Copies: how a service applies the frames of the nodes below, each once and in order.
+
+The cursor of a stream is moved by compare-and-set in the transaction that applies its frame, which
+locks replicas out.  An entry that cannot be applied is parked: it blocks nothing and is never
+dropped.  At a certificate the copies are compared with what the origin vouches for.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import grpc
+
+from kit import proofs
+from kit.carrier import SILENCE, Carrier, waited
+from kit.db import PASSING, Connection, Pool
+from kit.frames import FrameBroken, Line, lines
+from kit.records import CERTIFICATE, Kind, group_hash, record_hash
+from smartunion.event.v1 import log_pb2
+from smartunion.sync.v1 import frame_pb2, sync_pb2, sync_pb2_grpc
+
+logger = logging.getLogger(__name__)
+
+
+class CursorMoved(Exception):
+    """Another replica of this service has applied the frame; begin again at its cursor."""
+
+
+class Copies:
+    """The copies that one service keeps of the records of the nodes below."""
+
+    def __init__(
+        self, pool: Pool, node: UUID, service: str, kinds: Sequence[Kind],
+        sync: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...], carrier: Carrier,
+    ) -> None:  # fmt: skip
+        self._pool, self._node, self._service = pool, node, service
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._sync = sync_pb2_grpc.SyncServiceStub(sync)
+        self._metadata = metadata
+        self._wake = carrier.waker("frames", service)
+
+    async def run(self) -> None:
+        """Until cancelled.  What passes by itself is survived by beginning again."""
+        redriven = False
+        while True:
+            try:
+                redriven = redriven or await self.redrive()
+                while await self.step():
+                    pass
+            except (*PASSING, CursorMoved, grpc.aio.AioRpcError) as error:
+                logger.info("copies begin again", extra={"error": type(error).__name__})
+                await asyncio.sleep(0.2)
+            else:
+                await waited(self._wake, SILENCE)
+
+    async def step(self) -> bool:
+        """Read and apply what follows the cursors; whether there was anything."""
+        cursors = await self._pool.fetch(
+            "SELECT origin, channel, frame, frame_hash FROM proofs WHERE origin <> $1", self._node
+        )
+        answer = await self._sync.ReadLog(
+            sync_pb2.ReadLogRequest(
+                reader=self._service,
+                after=[
+                    sync_pb2.Receipt(
+                        stream=self._stream(row), frame=row["frame"], hash=row["frame_hash"]
+                    )
+                    for row in cursors
+                ],
+            ),
+            metadata=self._metadata,
+            timeout=10,
+        )
+        for stream in answer.gaps:
+            await self._pool.execute(
+                "UPDATE proofs SET verdict = $3 WHERE origin = $1 AND channel = $2",
+                UUID(bytes=stream.origin), stream.channel, log_pb2.GAP,
+            )  # fmt: skip
+        for frame in answer.frames:
+            async with self._pool.acquire() as conn, conn.transaction():
+                await self._apply(conn, frame)
+        return bool(answer.frames)
+
+    def _stream(self, row: Any) -> frame_pb2.Stream:
+        return frame_pb2.Stream(
+            origin=row["origin"].bytes, service=self._service, channel=row["channel"]
+        )
+
+    async def _apply(self, conn: Connection, frame: frame_pb2.Frame) -> None:
+        """One frame and the cursor, together.  Moving the cursor first locks replicas out."""
+        origin, channel = UUID(bytes=frame.stream.origin), frame.stream.channel
+        await conn.execute(
+            "INSERT INTO proofs (origin, channel) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            origin, channel,
+        )  # fmt: skip
+        if not await conn.fetchval(
+            """
+            UPDATE proofs SET frame = $3, frame_hash = $4, applied = $5,
+                   verdict = CASE verdict WHEN $6 THEN $7 ELSE verdict END
+             WHERE origin = $1 AND channel = $2 AND frame = $3 - 1 AND applied = $8 - 1
+            RETURNING true
+            """,
+            origin, channel, frame.number, frame.hash, frame.last, log_pb2.GAP, log_pb2.UNPROVEN,
+            frame.first,
+        ):  # fmt: skip
+            raise CursorMoved(str(origin))
+        run: list[Line] = []
+        for line in lines(frame):
+            if line.kind == CERTIFICATE:
+                await self._apply_or_park(conn, origin, channel, run)
+                run = []
+                certificate = log_pb2.Certificate.FromString(line.event)
+                kinds = list(self._kinds.values())
+                await proofs.compare(conn, kinds, origin, channel, certificate)
+            else:
+                run.append(line)
+        await self._apply_or_park(conn, origin, channel, run)
+
+    async def _apply_or_park(
+        self, conn: Connection, origin: UUID, channel: str, run: list[Line]
+    ) -> None:
+        by_kind: dict[str, list[Line]] = {}
+        for line in run:
+            by_kind.setdefault(line.kind, []).append(line)
+        for kind, of_kind in by_kind.items():
+            await self._halve(conn, origin, channel, self._kinds.get(kind), of_kind)
+
+    async def _halve(
+        self, conn: Connection, origin: UUID, channel: str, kind: Kind | None, run: list[Line]
+    ) -> None:
+        """Halve a failing batch until the failing entry is alone, and park that."""
+        if kind is None:
+            await self._park(conn, origin, channel, run, "unknown kind")
+            return
+        try:
+            rows = [_row(kind, line) for line in run]
+            async with conn.transaction():
+                await _upsert(conn, kind, origin, channel, rows)
+        except PASSING:
+            raise
+        except Exception as error:
+            if len(run) == 1:
+                await self._park(conn, origin, channel, run, type(error).__name__)
+            else:
+                middle = len(run) // 2
+                await self._halve(conn, origin, channel, kind, run[:middle])
+                await self._halve(conn, origin, channel, kind, run[middle:])
+
+    async def _park(
+        self, conn: Connection, origin: UUID, channel: str, run: list[Line], reason: str
+    ) -> None:
+        logger.warning("parked", extra={"origin": str(origin), "reason": reason, "n": len(run)})
+        await conn.executemany(
+            """
+            INSERT INTO parked VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            ON CONFLICT DO NOTHING
+            """,
+            [
+                (origin, channel, line.number, line.kind, line.id, line.owner_epoch, line.version,
+                 line.hash, line.public or b"", reason)
+                for line in run
+            ],
+        )  # fmt: skip
+
+    async def redrive(self) -> bool:
+        """Apply what was parked, as far as this version of the software can."""
+        for row in await self._pool.fetch(
+            "SELECT DISTINCT origin, channel FROM parked WHERE kind = ANY ($1)",
+            list(self._kinds),
+        ):
+            origin, channel = row
+            async with self._pool.acquire() as conn, conn.transaction():
+                await conn.execute(
+                    "SELECT FROM proofs WHERE origin = $1 AND channel = $2 FOR UPDATE",
+                    origin, channel,
+                )  # fmt: skip
+                rows = await conn.fetch(
+                    """
+                    DELETE FROM parked WHERE origin = $1 AND channel = $2 AND kind = ANY ($3)
+                    RETURNING number, kind, id, owner_epoch, version, hash, public
+                    """,
+                    origin, channel, list(self._kinds),
+                )  # fmt: skip
+                run = sorted((Line(*row) for row in rows), key=lambda line: line.number)
+                await self._apply_or_park(conn, origin, channel, run)
+        return True
+
+
+def _row(kind: Kind, line: Line) -> tuple[Any, ...]:
+    """A line as columns.  Raises FrameBroken if its section is not what its hash says."""
+    if line.public is None:
+        raise FrameBroken("section")
+    groups = {"public": group_hash(line.public)}
+    if line.hash != record_hash(kind.name, line.id, line.owner_epoch, line.version, groups):
+        raise FrameBroken("record")
+    values = kind.parse(line.public)
+    return (line.id, line.owner_epoch, line.version, line.hash, line.public, *values)
+
+
+async def _upsert(
+    conn: Connection, kind: Kind, origin: UUID, channel: str, rows: list[tuple[Any, ...]]
+) -> None:
+    """Write the rows and what they change of the sums; an older state never replaces a newer.
+
+    The same state replaces itself, so that an assertion puts right what was altered here.
+    """
+    await conn.execute(
+        _upsert_statement(kind), origin, channel, kind.name, *zip(*rows, strict=True)
+    )
+    await conn.execute(
+        "DELETE FROM parked WHERE origin = $1 AND channel = $2 AND kind = $3 AND id = ANY ($4)",
+        origin, channel, kind.name, [row[0] for row in rows],
+    )  # fmt: skip
+
+
+def _upsert_statement(kind: Kind) -> str:
+    columns = {"id": "uuid", "owner_epoch": "int", "version": "bigint", "hash": "bytea",
+               "public": "bytea", **kind.fields}  # fmt: skip
+    names = ", ".join(columns)
+    arrays = ", ".join(f"${at}::{type_}[]" for at, type_ in enumerate(columns.values(), start=4))
+    sets = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "id")
+    # A frame can hold one record twice; ON CONFLICT must see it once.
+    return f"""
+        WITH line AS (
+            SELECT DISTINCT ON (id) * FROM unnest({arrays}) AS line({names})
+             ORDER BY id, owner_epoch DESC, version DESC
+        ), old AS (
+            SELECT id, hash FROM {kind.table} WHERE origin = $1 AND id = ANY ($4)
+        ), changed AS (
+            INSERT INTO {kind.table} AS held (origin, {names})
+            SELECT $1, {names} FROM line
+            ON CONFLICT (id, origin) DO UPDATE SET {sets}
+             WHERE (held.owner_epoch, held.version) <= (excluded.owner_epoch, excluded.version)
+            RETURNING id, hash
+        )
+        INSERT INTO sums (origin, channel, kind, bucket, records, digest)
+        SELECT $1, $2, $3, bucket(changed.id), count(*) - count(old.id),
+               modulo(sum(element(changed.hash)) - coalesce(sum(element(old.hash)), 0))
+          FROM changed LEFT JOIN old USING (id) GROUP BY bucket(changed.id)
+        ON CONFLICT (origin, channel, kind, bucket) DO UPDATE
+           SET records = sums.records + excluded.records,
+               digest = modulo(sums.digest + excluded.digest)
+    """

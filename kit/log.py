@@ -1,0 +1,323 @@
+"""Log, carrier, cursor: how every change travels.
+
+    writer's transaction          publisher                     reader's transaction
+    rows + outbox row  ──COMMIT─▶ number, COMMIT, head ───────▶ effect + cursor, COMMIT
+                                       │ the carrier may lose, repeat, reorder  │ receipt
+                                       └── read_log(after cursor) ◀── a head ───┘
+
+The log is the truth.  The carrier only says that there is something to read, and so it brings
+heads to our own readers; whatever happens to it, a reader that hears nothing looks for itself.
+A publisher that crashes between numbering and publishing publishes nothing again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+from google.protobuf.message import Message
+
+from kit import proofs
+from kit.carrier import Carrier
+from kit.db import PASSING, Connection, Pool
+from kit.errors import FailedPrecondition
+from kit.ids import uuid7
+from kit.records import CERTIFICATE, CHANNELS, Kind, group_hash, record_hash
+from smartunion.event.v1 import log_pb2
+
+BATCH = 2_000
+"""Entries numbered, read and framed at once."""
+BULK = 500
+"""From so many entries on, a batch publishes its head alone."""
+POLL = 0.05
+"""Seconds after which a publisher looks for what writers of other processes have committed."""
+HEARTBEAT = 1.0
+"""Seconds between the heads that a publisher announces when nothing changes."""
+QUIET = 2.0
+"""Seconds without entries after which a certificate is due."""
+CERTIFY_EVERY = 60.0
+"""Seconds after which a certificate is due in any case."""
+CERTIFY_ENTRIES = 10_000
+"""Entries after which a certificate is due in any case."""
+
+NO_RECORD = UUID(int=0)
+
+logger = logging.getLogger(__name__)
+
+
+class LogTrimmed(FailedPrecondition):
+    message = "the log keeps nothing between {after} and {first}; begin with a snapshot"
+    chinese = "日志已不再保留 {after} 与 {first} 之间的条目；请从快照开始"
+
+
+class LogRewound(FailedPrecondition):
+    message = "the log ends at {head} and does not continue {after}: it was restored from a backup"
+    chinese = "日志止于 {head}，与 {after} 不连续：它是从备份恢复的"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A record in its new state, and the event that led to it: one row of the outbox."""
+
+    kind: Kind
+    id: UUID
+    owner_epoch: int = 1
+    version: int
+    before: bytes | None
+    """The hash of the record before; None if it is new."""
+    public: bytes
+    """The section `public` in the new state."""
+    event: Message
+    event_time: datetime
+
+    @property
+    def hash(self) -> bytes:
+        """The hash of the record in its new state."""
+        groups = {"public": group_hash(self.public)}
+        return record_hash(self.kind.name, self.id, self.owner_epoch, self.version, groups)
+
+
+class Outbox:
+    """What a transaction announces.  The records must be locked before."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    async def put(self, *changes: Change) -> None:
+        """Announce the changes, in their order, if the caller's transaction commits."""
+        rows = [
+            (
+                change.kind.channel, change.kind.name, change.id, change.owner_epoch,
+                change.version, change.before, change.hash, change.public, uuid7(),
+                change.event.DESCRIPTOR.full_name, change.event_time,
+                change.event.SerializeToString(),
+            )
+            for change in changes
+        ]  # fmt: skip
+        await self._conn.execute(
+            """
+            INSERT INTO outbox (channel, kind, id, owner_epoch, version, before, hash, public,
+                                event_id, event_type, event_time, event)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::int[], $5::bigint[],
+                                 $6::bytea[], $7::bytea[], $8::bytea[], $9::uuid[], $10::text[],
+                                 $11::timestamptz[], $12::bytea[])
+            """,
+            *zip(*rows, strict=True),
+        )
+
+
+COLUMNS = """number, kind, id, owner_epoch, version, hash, public,
+             event_id, event_type, event_time, event"""
+
+
+def to_entry(row: Any) -> log_pb2.Entry:
+    """A row of the table `entries` as it travels."""
+    return log_pb2.Entry(
+        number=row["number"], kind=row["kind"], id=row["id"].bytes,
+        owner_epoch=row["owner_epoch"], version=row["version"], hash=row["hash"],
+        public=row["public"], event_id=row["event_id"].bytes, event_type=row["event_type"],
+        event_time=row["event_time"], event=row["event"],
+    )  # fmt: skip
+
+
+async def read_log(
+    pool: Pool, channel: str, *, after: int, run: bytes, limit: int
+) -> log_pb2.ReadLogResponse:
+    """The head, and the entries that follow `after`; fewer than `limit` only at the head.
+
+    One statement, one snapshot: the head and the entries must not come from two.
+
+    Raises:
+        LogTrimmed: if an entry that follows is no longer kept.
+        LogRewound: if the cursor (run, after) is not on this log's lineage.
+    """
+    rows = await pool.fetch(
+        f"""
+        SELECT head, lineage.run AS cursor_run, {COLUMNS},
+               (SELECT run FROM runs WHERE channel = $1 AND first <= number
+                 ORDER BY first DESC, start_time DESC LIMIT 1) AS run
+          FROM logs
+          LEFT JOIN LATERAL (SELECT run FROM runs WHERE channel = $1 AND first <= $2
+                              ORDER BY first DESC, start_time DESC LIMIT 1) lineage ON true
+          LEFT JOIN LATERAL (SELECT * FROM entries WHERE channel = $1 AND number > $2
+                              ORDER BY number LIMIT $3) entry ON true
+         WHERE logs.channel = $1 ORDER BY number
+        """,
+        channel, after, limit,
+    )  # fmt: skip
+    head = rows[0]["head"]
+    if head < after or (after and run and rows[0]["cursor_run"] != UUID(bytes=run)):
+        raise LogRewound(head=head, after=after)
+    found = [row for row in rows if row["number"] is not None]
+    if head > after and (not found or found[0]["number"] != after + 1):
+        raise LogTrimmed(after=after, first=found[0]["number"] if found else head + 1)
+    return log_pb2.ReadLogResponse(
+        head=head,
+        run=found[-1]["run"].bytes if found else run,
+        entries=[to_entry(row) for row in found],
+    )
+
+
+async def free(pool: Pool, channel: str, *, keep_days: float) -> int:
+    """Forget entries that every reader has passed and that no backup may need; how many.
+
+    Without readers nothing is freed: the first one may still come.
+    """
+    status = await pool.execute(
+        """
+        DELETE FROM entries
+         WHERE channel = $1
+           AND number <= (SELECT min(number) FROM receipts WHERE channel = $1)
+           AND number_time < clock_timestamp() - make_interval(secs => $2 * 86400)
+        """,
+        channel, keep_days,
+    )  # fmt: skip
+    return int(status.split()[-1])
+
+
+async def number_entries(conn: Connection, node: UUID, channel: str) -> list[Any]:
+    """Move what is committed from the outbox to the log, in order of position, with its sums.
+
+    Only on the connection that holds the publisher's lock: when the lock is gone, so is this.
+    A move is three times as fast as UPDATE outbox SET number, which rewrites row and indexes.
+    It never asks for positions after the last: rows commit out of order.
+    """
+    rows = await conn.fetch(
+        f"""
+        WITH taken AS (
+            DELETE FROM outbox WHERE position = ANY (ARRAY(
+                SELECT position FROM outbox WHERE channel = $2 ORDER BY position LIMIT $3))
+            RETURNING *
+        ), moved AS (
+            UPDATE logs SET head = head + (SELECT count(*) FROM taken)
+             WHERE channel = $2 AND EXISTS (SELECT FROM taken)
+            RETURNING head - (SELECT count(*) FROM taken) AS before
+        ), summed AS (
+            INSERT INTO sums (origin, channel, kind, bucket, records, digest)
+            SELECT $1, channel, kind, bucket(id), count(*) FILTER (WHERE before IS NULL),
+                   modulo(sum(element(hash)) - coalesce(sum(element(before)), 0))
+              FROM taken GROUP BY channel, kind, bucket(id)
+            ON CONFLICT (origin, channel, kind, bucket) DO UPDATE
+               SET records = sums.records + excluded.records,
+                   digest = modulo(sums.digest + excluded.digest)
+        )
+        INSERT INTO entries (channel, {COLUMNS})
+        SELECT channel, moved.before + row_number() OVER (ORDER BY position), kind, id,
+               owner_epoch, version, hash, public, event_id, event_type, event_time, event
+          FROM taken, moved
+        RETURNING {COLUMNS}
+        """,
+        node, channel, BATCH,
+    )  # fmt: skip
+    return sorted(rows, key=lambda row: row["number"])  # RETURNING promises no order
+
+
+class Publisher:
+    """The only one that numbers a database's log; a second waits at the advisory lock."""
+
+    def __init__(
+        self, url: str, node: UUID, service: str, kinds: Sequence[Kind], carrier: Carrier
+    ) -> None:
+        self._url, self._node, self._service = url, node, service
+        self._kinds, self._carrier = kinds, carrier
+        self.wake = asyncio.Event()
+        """Set by a writer of this process after its commit; others are seen within POLL."""
+
+    async def run(self) -> None:
+        """Until cancelled.  What passes by itself is survived by beginning again."""
+        while True:
+            try:
+                conn = await asyncpg.connect(self._url)
+                try:
+                    await self._lead(conn)
+                finally:
+                    conn.terminate()
+            except PASSING as error:
+                logger.warning("publisher begins again", extra={"error": type(error).__name__})
+                await asyncio.sleep(0.2)
+
+    async def _lead(self, conn: Connection) -> None:
+        await conn.execute("SELECT pg_advisory_lock(hashtext('publisher'))")
+        run = uuid4()
+        await conn.execute(
+            "INSERT INTO runs (channel, first, run) SELECT channel, head + 1, $1 FROM logs", run
+        )
+        logs = [_Channel(self, conn, channel, run) for channel in CHANNELS]
+        while True:
+            self.wake.clear()
+            full = [await log.step() for log in logs]
+            if not any(full):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.wake.wait(), POLL)
+
+
+class _Channel:
+    """One channel of the log during one run: its numbering, heads and certificates."""
+
+    def __init__(self, publisher: Publisher, conn: Connection, channel: str, run: UUID) -> None:
+        self._p, self._conn, self._channel, self._run = publisher, conn, channel, run
+        self._head = 0
+        self._uncertified = 1  # what an earlier run left uncertified is not known
+        self._certified_at = self._entered_at = monotonic()
+        self._beat_at = 0.0
+
+    async def step(self) -> bool:
+        """Number a batch, announce it, certify if that is due; whether there may be more."""
+        rows = await number_entries(self._conn, self._p._node, self._channel)
+        if rows:
+            self._uncertified += len(rows)
+            self._entered_at = monotonic()
+            self._announce(rows[-1]["number"], rows if len(rows) < BULK else [])
+        elif self._due():
+            await self._certify()
+        elif monotonic() - self._beat_at > HEARTBEAT:
+            await self._beat()
+        if self._uncertified >= CERTIFY_ENTRIES:
+            await self._certify()
+        return len(rows) == BATCH
+
+    def _due(self) -> bool:
+        now = monotonic()
+        quiet = self._uncertified > 0 and now - self._entered_at > QUIET
+        return quiet or now - self._certified_at > CERTIFY_EVERY
+
+    async def _beat(self) -> None:
+        head = await self._conn.fetchval("SELECT head FROM logs WHERE channel = $1", self._channel)
+        self._announce(head, [])
+
+    def _announce(self, head: int, rows: list[Any]) -> None:
+        self._head, self._beat_at = head, monotonic()
+        self._p._carrier.announce(self._p._service, self._channel, head, self._run, rows)
+
+    async def _certify(self) -> None:
+        """Write a certificate into the log, after a recount of some of the tables."""
+        self._uncertified, self._certified_at = 0, monotonic()
+        if self._channel != "records" and not await self._conn.fetchval(
+            "SELECT head FROM logs WHERE channel = $1", self._channel
+        ):
+            return  # a channel that was never used is no stream
+        node = self._p._node
+        await proofs.audit(self._conn, self._p._kinds, node, self._channel)
+        async with self._conn.transaction():
+            number = await self._conn.fetchval(
+                "UPDATE logs SET head = head + 1 WHERE channel = $1 RETURNING head", self._channel
+            )
+            certificate = await proofs.certify(
+                self._conn, node, self._channel, number=number, run=self._run
+            )
+            await self._conn.execute(
+                f"""
+                INSERT INTO entries (channel, {COLUMNS})
+                VALUES ($1, $2, $3, $4, 0, 0, $5, '', $6, $7, $8, $9)
+                """,
+                self._channel, number, CERTIFICATE, NO_RECORD, bytes(16), uuid7(),
+                certificate.DESCRIPTOR.full_name, certificate.certify_time.ToDatetime(UTC),
+                certificate.SerializeToString(),
+            )  # fmt: skip
+        self._announce(number, [])

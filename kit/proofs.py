@@ -1,0 +1,344 @@
+"""Proofs: what the origin certifies, and what a holder of copies finds in its own tables.
+
+Both ends keep running sums of record hashes, modulo 2^128 in 256 buckets, in the transactions that
+change the records.  At a certificate, which stands in the stream at the prefix that it describes, a
+holder compares its own sums with the origin's, and recounts some buckets of its tables against
+them, row by row and field by field.  So a lost row, an altered field and a forgotten outbox are all
+found, by whoever holds the table, from nothing but the table.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kit.db import Connection, Pool
+from kit.records import MODULUS, Kind, bucket, element, group_hash, record_hash
+from smartunion.event.v1 import log_pb2
+
+RECOUNT_ROWS = 20_000
+"""Rows that a recount at a certificate may read: all of them at a small node, some buckets in turn
+at a large one."""
+
+STUCK = 60.0
+"""Seconds after which a row of the outbox without a number forbids COMPLETE."""
+
+ALL_BUCKETS = range(256)
+
+
+@dataclass(slots=True)
+class Sums:
+    """Records per kind, and the digest per bucket."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    digests: list[int] = field(default_factory=lambda: [0] * 256)
+
+    @property
+    def digest(self) -> int:
+        """The sum over all buckets."""
+        return sum(self.digests) % MODULUS
+
+
+async def sums_of(conn: Connection, origin: UUID, channel: str) -> Sums:
+    """The running sums of a stream."""
+    sums = Sums()
+    for row in await conn.fetch(
+        "SELECT kind, bucket, records, digest FROM sums WHERE origin = $1 AND channel = $2",
+        origin, channel,
+    ):  # fmt: skip
+        sums.counts[row["kind"]] += row["records"]
+        at = row["bucket"]
+        sums.digests[at] = (sums.digests[at] + int(row["digest"])) % MODULUS
+    return sums
+
+
+@dataclass(slots=True)
+class Recounted:
+    """What the tables hold, per bucket and kind."""
+
+    records: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
+    digests: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
+    altered: set[int] = field(default_factory=set)
+    """Buckets with a row whose columns are not those of its section."""
+
+    def digest(self, at: int) -> int:
+        """The digest of one bucket over all kinds."""
+        return sum(total for (b, _), total in self.digests.items() if b == at) % MODULUS
+
+
+async def recount(
+    conn: Connection, kinds: Iterable[Kind], origin: UUID, channel: str, buckets: Sequence[int]
+) -> Recounted:
+    """Count the records of some buckets again, from every field of their rows."""
+    found = Recounted()
+    for kind in kinds:
+        if kind.channel != channel:
+            continue
+        columns = ", ".join(["id", "owner_epoch", "version", "hash", "public", *kind.fields])
+        restriction = "" if len(buckets) == 256 else "AND bucket(id) = ANY ($2)"
+        arguments = [origin] if len(buckets) == 256 else [origin, list(buckets)]
+        query = f"SELECT {columns} FROM {kind.table} WHERE origin = $1 {restriction}"
+        for row in await conn.fetch(query, *arguments):
+            _count(found, kind, tuple(row))
+    return found
+
+
+def _count(found: Recounted, kind: Kind, row: tuple[Any, ...]) -> None:
+    record, owner_epoch, version, hash_, public, *values = row
+    at = bucket(record)
+    computed = record_hash(kind.name, record, owner_epoch, version, {"public": group_hash(public)})
+    found.records[at, kind.name] += 1
+    found.digests[at, kind.name] = (found.digests[at, kind.name] + element(computed)) % MODULUS
+    if computed != hash_ or tuple(values) != kind.parse(public):
+        found.altered.add(at)
+
+
+def turn(next_bucket: int, records: int) -> list[int]:
+    """The buckets that are recounted this time.
+
+    >>> turn(0, 12_000) == list(range(256))
+    True
+    >>> turn(255, 2_560_000)
+    [255, 0]
+    """
+    share = min(256, max(1, RECOUNT_ROWS * 256 // max(1, records)))
+    return [(next_bucket + step) % 256 for step in range(share)] if share < 256 else [*ALL_BUCKETS]
+
+
+async def _proof(conn: Connection, origin: UUID, channel: str) -> Any:
+    await conn.execute(
+        "INSERT INTO proofs (origin, channel) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        origin, channel,
+    )  # fmt: skip
+    return await conn.fetchrow(
+        "SELECT * FROM proofs WHERE origin = $1 AND channel = $2 FOR UPDATE", origin, channel
+    )
+
+
+async def audit(
+    conn: Connection, kinds: Iterable[Kind], node: UUID, channel: str, *, whole: bool = False
+) -> None:
+    """Recount own tables against running sums and unnumbered rows, all in one snapshot.
+
+    A record that was written without the outbox is in the table and in neither of the two.
+    """
+    async with conn.transaction(isolation="repeatable_read"):
+        proof = await _proof(conn, node, channel)
+        sums = await sums_of(conn, node, channel)
+        buckets = [*ALL_BUCKETS] if whole else turn(proof["next_bucket"], sums.counts.total())
+        expected = sums.digests
+        stuck = False
+        for row in await conn.fetch(
+            """
+            SELECT bucket(id) AS bucket, max(clock_timestamp() - insert_time) AS age,
+                   modulo(sum(element(hash)) - coalesce(sum(element(before)), 0)) AS digest
+              FROM outbox WHERE channel = $1 GROUP BY 1
+            """,
+            channel,
+        ):
+            at = row["bucket"]
+            expected[at] = (expected[at] + int(row["digest"])) % MODULUS
+            stuck = stuck or row["age"].total_seconds() > STUCK
+        found = await recount(conn, kinds, node, channel, buckets)
+        wrong = {b for b in buckets if found.digest(b) != expected[b]} | found.altered
+        wrong |= set(proof["buckets"]) - set(buckets)
+        verdict = log_pb2.DIFFERENT if wrong or stuck else log_pb2.COMPLETE
+        await conn.execute(
+            """
+            UPDATE proofs SET verdict = $3, buckets = $4, next_bucket = $5
+             WHERE origin = $1 AND channel = $2
+            """,
+            node, channel, verdict, sorted(wrong), (buckets[-1] + 1) % 256,
+        )  # fmt: skip
+
+
+async def certify(
+    conn: Connection, node: UUID, channel: str, *, number: int, run: UUID
+) -> log_pb2.Certificate:
+    """What this node vouches for at `number`, by its running sums."""
+    sums = await sums_of(conn, node, channel)
+    proof = await _proof(conn, node, channel)
+    now = Timestamp()
+    now.FromDatetime(datetime.now(UTC))
+    certificate = log_pb2.Certificate(
+        number=number,
+        certify_time=now,
+        run=run.bytes,
+        counts=[
+            log_pb2.Certificate.Count(kind=kind, records=records)
+            for kind, records in sorted(sums.counts.items())
+        ],
+        digests=b"".join(digest.to_bytes(16, "big") for digest in sums.digests),
+        audited=proof["verdict"] == log_pb2.COMPLETE,
+    )
+    await _save(conn, node, channel, certificate, proof["verdict"], sums)
+    await conn.execute(
+        "UPDATE proofs SET applied = $3 WHERE origin = $1 AND channel = $2", node, channel, number
+    )
+    return certificate
+
+
+async def compare(
+    conn: Connection, kinds: Sequence[Kind], origin: UUID, channel: str,
+    certificate: log_pb2.Certificate,
+) -> None:  # fmt: skip
+    """Compare own sums with the certificate at its prefix, and recount some of the tables.
+
+    In the transaction that applied the entries before the certificate, and none after it.
+    """
+    proof = await _proof(conn, origin, channel)
+    sums = await sums_of(conn, origin, channel)
+    buckets = turn(proof["next_bucket"], sums.counts.total())
+    altered = await _put_right(conn, kinds, origin, channel, sums, buckets)
+    sums = await sums_of(conn, origin, channel)
+    parked = await _with_parked(conn, kinds, origin, channel, sums)
+    certified = _digests(certificate)
+    wrong = {b for b in ALL_BUCKETS if sums.digests[b] != certified[b]} | altered
+    counts = {count.kind: count.records for count in certificate.counts}
+    if wrong or not certificate.audited or (not parked and counts != dict(+sums.counts)):
+        verdict = log_pb2.DIFFERENT
+    else:
+        verdict = log_pb2.COMPLETE_BUT_PARKED if parked else log_pb2.COMPLETE
+    await _save(conn, origin, channel, certificate, verdict, sums)
+    await conn.execute(
+        "UPDATE proofs SET buckets = $3, next_bucket = $4 WHERE origin = $1 AND channel = $2",
+        origin, channel, sorted(wrong), (buckets[-1] + 1) % 256,
+    )  # fmt: skip
+
+
+async def recount_copies(
+    conn: Connection, kinds: Sequence[Kind], origin: UUID, channel: str
+) -> None:
+    """Recount all copies of a stream now.  What differs stays DIFFERENT until a certificate says
+    otherwise."""
+    async with conn.transaction():
+        proof = await _proof(conn, origin, channel)
+        sums = await sums_of(conn, origin, channel)
+        wrong = await _put_right(conn, kinds, origin, channel, sums, ALL_BUCKETS)
+        after = await sums_of(conn, origin, channel)
+        wrong |= {b for b in ALL_BUCKETS if sums.digests[b] != after.digests[b]}
+        if wrong:
+            await conn.execute(
+                "UPDATE proofs SET verdict = $3, buckets = $4 WHERE origin = $1 AND channel = $2",
+                origin, channel, log_pb2.DIFFERENT, sorted(wrong | set(proof["buckets"])),
+            )  # fmt: skip
+
+
+def _digests(certificate: log_pb2.Certificate) -> list[int]:
+    cut = certificate.digests
+    return [int.from_bytes(cut[at : at + 16], "big") for at in range(0, 4096, 16)]
+
+
+async def _put_right(
+    conn: Connection, kinds: Iterable[Kind], origin: UUID, channel: str,
+    sums: Sums, buckets: Sequence[int],
+) -> set[int]:  # fmt: skip
+    """Recount buckets; where the sums are not those of the table, the table's are taken.
+
+    So the comparison with the certificate shows the difference, and a repair of the table repairs
+    the sums with it.  Returns the buckets in which a row disagrees with itself.
+    """
+    found = await recount(conn, kinds, origin, channel, buckets)
+    for at in buckets:
+        if found.digest(at) == sums.digests[at]:
+            continue
+        await conn.execute(
+            "DELETE FROM sums WHERE origin = $1 AND channel = $2 AND bucket = $3",
+            origin, channel, at,
+        )  # fmt: skip
+        for (b, kind), records in found.records.items():
+            if b == at:
+                await conn.execute(
+                    "INSERT INTO sums VALUES ($1, $2, $3, $4, $5, $6)",
+                    origin, channel, kind, at, records, found.digests[b, kind],
+                )  # fmt: skip
+    return found.altered
+
+
+async def _with_parked(
+    conn: Connection, kinds: Iterable[Kind], origin: UUID, channel: str, sums: Sums
+) -> int:
+    """Add to the digests what is parked, in place of what is held of it; how many entries."""
+    rows = await conn.fetch(
+        """
+        SELECT DISTINCT ON (kind, id) kind, id, hash, count(*) OVER () AS entries
+          FROM parked WHERE origin = $1 AND channel = $2
+         ORDER BY kind, id, owner_epoch DESC, version DESC
+        """,
+        origin, channel,
+    )  # fmt: skip
+    tables = {kind.name: kind.table for kind in kinds}
+    for row in rows:
+        held = None
+        if row["kind"] in tables:
+            held = await conn.fetchval(
+                f"SELECT hash FROM {tables[row['kind']]} WHERE id = $1 AND origin = $2",
+                row["id"], origin,
+            )  # fmt: skip
+        at = bucket(row["id"])
+        delta = element(row["hash"]) - element(held or b"")
+        sums.digests[at] = (sums.digests[at] + delta) % MODULUS
+    return rows[0]["entries"] if rows else 0
+
+
+async def _save(
+    conn: Connection, origin: UUID, channel: str,
+    certificate: log_pb2.Certificate, verdict: int, sums: Sums,
+) -> None:  # fmt: skip
+    await conn.execute(
+        """
+        UPDATE proofs
+           SET certificate = $3, verdict = $4, counts = $5, digest = $6,
+               compare_time = clock_timestamp()
+         WHERE origin = $1 AND channel = $2
+        """,
+        origin, channel, certificate.SerializeToString(), verdict,
+        json.dumps(dict(sums.counts)), sums.digest,
+    )  # fmt: skip
+
+
+async def proof_of(conn: Connection | Pool, origin: UUID, channel: str) -> log_pb2.Proof:
+    """The proof of one stream as it stands."""
+    for proof in await list_proofs(conn):
+        if proof.origin == origin.bytes and proof.channel == channel:
+            return proof
+    return log_pb2.Proof(origin=origin.bytes, channel=channel, verdict=log_pb2.UNPROVEN)
+
+
+async def list_proofs(conn: Connection | Pool) -> list[log_pb2.Proof]:
+    """The proofs of all streams whose records are kept here."""
+    rows = await conn.fetch(
+        """
+        SELECT origin, channel, applied, certificate, verdict, buckets, counts, digest,
+               clock_timestamp() - compare_time AS age,
+               (SELECT count(*) FROM parked
+                 WHERE parked.origin = proofs.origin AND parked.channel = proofs.channel) AS parked
+          FROM proofs ORDER BY origin, channel
+        """
+    )
+    return [_to_proof(row) for row in rows]
+
+
+def _to_proof(row: Any) -> log_pb2.Proof:
+    certificate = log_pb2.Certificate.FromString(row["certificate"])
+    proof = log_pb2.Proof(
+        origin=row["origin"].bytes, channel=row["channel"], verdict=row["verdict"],
+        certified=certificate.number, applied=row["applied"], parked=row["parked"],
+        different_buckets=row["buckets"], digest=int(row["digest"]).to_bytes(16, "big"),
+        counts=[
+            log_pb2.Certificate.Count(kind=kind, records=records)
+            for kind, records in sorted(json.loads(row["counts"]).items())
+        ],
+    )  # fmt: skip
+    if row["age"] is not None:
+        age = Duration()
+        age.FromTimedelta(row["age"])
+        proof.compare_age.CopyFrom(age)
+        proof.certify_time.CopyFrom(certificate.certify_time)
+    return proof

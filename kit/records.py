@@ -1,0 +1,67 @@
+"""Records: how one is hashed, and what a service declares of each kind that it keeps.
+
+A record's table has the columns origin, id, owner_epoch, version, hash, public, and the fields of
+its section `public` as columns of their own, for queries.  The hash covers the section, and the
+section is kept verbatim: so a copy can be checked, field by field, by those who hold it, and also
+by a version of the software that does not know all its fields.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+CERTIFICATE = "certificate"
+"""The kind of an entry that holds a Certificate."""
+
+CHANNELS = ("urgent", "records")
+"""In the order in which they are read."""
+
+MODULUS = 2**128
+
+
+def group_hash(section: bytes) -> bytes:
+    """16 bytes for one section of a record; a salt inside the section keeps it from being guessed."""
+    return hashlib.blake2b(section, digest_size=16, person=b"section").digest()
+
+
+def record_hash(
+    kind: str, record: UUID, owner_epoch: int, version: int, groups: Mapping[str, bytes]
+) -> bytes:
+    """16 bytes for a record in one state.
+
+    Args:
+        groups: the group hash of each section, by name.
+    """
+    state = hashlib.blake2b(digest_size=16, person=b"record")
+    state.update(record.bytes + owner_epoch.to_bytes(4, "big") + version.to_bytes(8, "big"))
+    for word in (kind, *sorted(groups)):
+        encoded = word.encode()
+        state.update(len(encoded).to_bytes(2, "big") + encoded + groups.get(word, b""))
+    return state.digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of record, as a service declares it."""
+
+    name: str
+    """What entries and certificates call it, such as `members`."""
+    table: str
+    """The table of its records, own ones and copies."""
+    fields: Mapping[str, str]
+    """The columns that repeat the section `public`, with their PostgreSQL types."""
+    parse: Callable[[bytes], tuple[Any, ...]]
+    """The values of `fields` in a section `public`.  Raises ValueError if it is none."""
+    channel: str = "records"
+
+
+def element(hash_: bytes) -> int:
+    """A hash as a number, to be summed modulo 2^128: a sum, unlike XOR, counts repeats."""
+    return int.from_bytes(hash_, "big")
+
+
+def bucket(record: UUID) -> int:
+    """Which of the 256 sums a record belongs to: the last byte of its id, which is random."""
+    return record.bytes[15]

@@ -1,0 +1,360 @@
+"""The gRPC edge shared by all services: who calls, what a refusal looks like, and repeats."""
+
+import asyncio
+import hashlib
+import json
+import logging
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.descriptor_pool import Default
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from kit import tokens
+from kit.db import PASSING
+from kit.errors import InvalidArgument, PermissionDenied, Refusal, Unauthenticated, Unavailable
+from smartunion.event.v1 import access_pb2
+from smartunion.event.v1.access_pb2 import Access
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
+
+DEADLINE = 15.0
+"""Seconds that a call without a deadline gets, streams excepted."""
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", 16 * 2**20),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+"""Of every channel that a node opens: a line that swallows bytes is noticed in 15 s."""
+
+OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
+"""Not ours, and open to everyone: they carry no option."""
+
+caller: ContextVar[str] = ContextVar("caller")
+"""Who calls: `officers/…`, `services/…`, `nodes/…`; empty where anyone may."""
+
+log = logging.getLogger(__name__)
+
+
+class RequestIdMalformed(InvalidArgument):
+    field = "request_id"
+    message = "a request_id is a UUID such as 0190a1b2-…, not {request_id}"
+    chinese = "request_id 应为 UUID，而不是 {request_id}"
+
+
+class NameMalformed(InvalidArgument):
+    message = "the format is {format}, not {name}"
+    chinese = "格式应为 {format}，而不是 {name}"
+
+
+class PageTokenForeign(InvalidArgument):
+    field = "page_token"
+    message = "this page_token belongs to another request; begin again without one"
+    chinese = "该 page_token 属于另一个请求；请去掉后从第一页重新开始"
+
+
+class PageSizeOutOfRange(InvalidArgument):
+    field = "page_size"
+    message = "page_size is between 0 and {most}, not {page_size}"
+    chinese = "page_size 应在 0 到 {most} 之间，而不是 {page_size}"
+
+
+class TokenInvalid(Unauthenticated):
+    message = "this call needs the metadata `authorization: Bearer …` with a token of this node"
+    chinese = "此调用需要本节点签发的令牌：元数据 authorization: Bearer …"
+
+
+class AccessDenied(PermissionDenied):
+    message = "{method} is not open to {caller}"
+    chinese = "{caller} 无权调用 {method}"
+
+
+class TryAgain(Unavailable):
+    message = "the database is away for a moment; repeat the call with the same request_id"
+    chinese = "数据库暂时不可用；请用同一 request_id 重试"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One mutation, as it is known when it is repeated."""
+
+    caller: str
+    method: str
+    request_id: UUID | None
+    """None if the caller gave none: then it cannot be repeated safely."""
+    request_hash: bytes
+    """SHA-256 of the request."""
+
+
+def call_of(request: Message, request_id: str) -> Call:
+    """The call that carries `request`.
+
+    Raises:
+        RequestIdMalformed: if `request_id` is neither empty nor a UUID.
+    """
+    try:
+        parsed = UUID(request_id) if request_id else None
+    except ValueError:
+        raise RequestIdMalformed(request_id=request_id[:50]) from None
+    serialized = request.SerializeToString(deterministic=True)
+    return Call(
+        caller=caller.get(),
+        method=request.DESCRIPTOR.full_name,
+        request_id=parsed,
+        request_hash=hashlib.sha256(serialized).digest(),
+    )
+
+
+def uuid_in(name: str, collection: str, *, field: str = "name") -> UUID:
+    """The UUID of a resource name.
+
+    >>> uuid_in("members/01890a5d-ac96-774b-bcce-b302099a8057", "members").version
+    7
+
+    Raises:
+        NameMalformed: if it is no `{collection}/{uuid}`.
+    """
+    prefix, _, identifier = name.partition("/")
+    try:
+        if prefix == collection:
+            return UUID(identifier)
+    except ValueError:
+        pass
+    raise NameMalformed(field=field, format=f"{collection}/{{uuid}}", name=name[:100])
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where a list goes on: after `key`, at most `size` items."""
+
+    size: int
+    key: str
+    """The key of the last item of the page before; empty for the first page."""
+    question: str
+    """A hash of the request but for its page, so that a token of another request is refused."""
+
+    def token(self, key: str | None) -> str:
+        """The token with which the same list goes on after `key`; empty if that was the end."""
+        if key is None:
+            return ""
+        return urlsafe_b64encode(json.dumps([self.question, key]).encode()).decode()
+
+
+def page_of(request: Any, *, usual: int = 100, most: int = 1000) -> Page:
+    """The page that a List request asks for.
+
+    Raises:
+        PageSizeOutOfRange: if it is negative or more than `most`.
+        PageTokenForeign: if the token was not made for the same request.
+    """
+    if not 0 <= request.page_size <= most:
+        raise PageSizeOutOfRange(page_size=request.page_size, most=most)
+    bare = type(request)()
+    bare.CopyFrom(request)
+    bare.ClearField("page_size")
+    bare.ClearField("page_token")
+    content = request.DESCRIPTOR.full_name.encode() + bare.SerializeToString(deterministic=True)
+    question = hashlib.sha256(content).hexdigest()[:16]
+    key = _page_key(request.page_token, question) if request.page_token else ""
+    return Page(request.page_size or usual, key, question)
+
+
+def _page_key(token: str, question: str) -> str:
+    try:
+        asked, key = json.loads(urlsafe_b64decode(token))
+    except (ValueError, TypeError):
+        raise PageTokenForeign() from None
+    if asked != question or not isinstance(key, str):
+        raise PageTokenForeign()
+    return key
+
+
+def to_status(refusal: Refusal, *, domain: str) -> status_pb2.Status:
+    """The refusal as a google.rpc.Status.  Source: AIP-193.
+
+    With `ErrorInfo`, `LocalizedMessage` in zh-CN, and `BadRequest` where a field is wrong.
+    """
+    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=domain, metadata=refusal.facts)
+    details: list[Message] = [
+        info,
+        error_details_pb2.LocalizedMessage(locale="zh-CN", message=refusal.chinese_text),
+    ]
+    if refusal.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=refusal.field, description=str(refusal), reason=refusal.reason
+        )
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    return status_pb2.Status(
+        code=refusal.code, message=str(refusal), details=[_packed(detail) for detail in details]
+    )
+
+
+def _packed(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+class Gate:
+    """Decides who calls, and whether the method is open to them."""
+
+    def __init__(
+        self,
+        token_key: bytes,
+        *,
+        child: Callable[[str], Awaitable[str | None]] | None = None,
+    ) -> None:
+        """
+        Args:
+            token_key: the node's key for development tokens.
+            child: the name of the child node that a link token belongs to, if any.
+        """
+        self._token_key = token_key
+        self._child = child
+
+    async def admit(self, method: str, metadata: dict[str, str | bytes]) -> str:
+        """The name of the caller of `/package.Service/Method`.
+
+        Raises:
+            TokenInvalid: if it is not known who calls.
+            AccessDenied: if the method is not open to them, or carries no rule.
+        """
+        service, _, name = method.lstrip("/").partition("/")
+        if service in OPEN_SERVICES:
+            return ""
+        access = access_of(service, name)
+        if access == access_pb2.PUBLIC:
+            return ""
+        header = metadata.get("authorization", "")
+        token = header.removeprefix("Bearer ") if isinstance(header, str) else ""
+        found = tokens.verify(self._token_key, token)
+        if found is None and self._child is not None and token:
+            found = await self._child(token)
+        if found is None:
+            raise TokenInvalid()
+        if _PREFIXES.get(access, "never") != found.partition("/")[0]:
+            raise AccessDenied(method=method, caller=found)
+        return found
+
+
+_PREFIXES: dict[Access, str] = {
+    access_pb2.OFFICER: "officers",
+    access_pb2.SERVICE: "services",
+    access_pb2.NODE: "nodes",
+}
+
+
+def access_of(service: str, method: str) -> Access:
+    """Who may call a method, as its proto says; ACCESS_UNSPECIFIED if it does not."""
+    try:
+        found = Default().FindServiceByName(service).methods_by_name[method]
+    except KeyError:
+        return access_pb2.ACCESS_UNSPECIFIED
+    rule: Access = found.GetOptions().Extensions[access_pb2.access]  # type: ignore[index]
+    return rule
+
+
+class RefusalInterceptor(grpc.aio.ServerInterceptor):
+    """Asks the gate before every call of any kind, and answers a Refusal with its Status."""
+
+    def __init__(self, *, domain: str, gate: Gate) -> None:
+        self._domain = domain
+        self._gate = gate
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = str(handler_call_details.method)
+        codecs = (handler.request_deserializer, handler.response_serializer)
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                self._answering(method, handler.unary_unary, DEADLINE), *codecs
+            )
+        if handler.stream_unary is not None:
+            return grpc.stream_unary_rpc_method_handler(
+                self._answering(method, handler.stream_unary, None), *codecs
+            )
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(method, handler.unary_stream), *codecs
+            )
+        return grpc.stream_stream_rpc_method_handler(
+            self._streaming(method, handler.stream_stream), *codecs
+        )
+
+    def _answering(self, method: str, handler: Any, deadline: float | None) -> Any:
+        async def answer(request: Any, context: Context) -> Any:
+            try:
+                await self._admit(method, context)
+                # A client's own deadline cancels the call; one without any must not hang for ever.
+                limit = deadline if context.time_remaining() is None else None
+                return await asyncio.wait_for(handler(request, context), limit)
+            except Exception as error:
+                await self._abort(method, context, error)
+
+        return answer
+
+    def _streaming(self, method: str, handler: Any) -> Any:
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+            try:
+                await self._admit(method, context)
+                async for answer in handler(request, context):
+                    yield answer
+            except Exception as error:
+                await self._abort(method, context, error)
+
+        return stream
+
+    async def _admit(self, method: str, context: Context) -> None:
+        metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
+        caller.set(await self._gate.admit(method, metadata))
+
+    async def _abort(self, method: str, context: Context, error: Exception) -> None:
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        if isinstance(error, asyncio.TimeoutError):
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"longer than {DEADLINE:g} s")
+        if isinstance(error, PASSING):
+            log.warning("call failed", extra={"method": method, "error": type(error).__name__})
+            error = TryAgain()
+        if isinstance(error, Refusal):
+            status = to_status(error, domain=self._domain)
+            await context.abort_with_status(rpc_status.to_status(status))
+        # The traceback names code, never values: asyncpg's messages may quote a row, so only types.
+        log.error("call failed", extra={"method": method, "error": _where(error)})
+        await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+
+
+def _where(error: BaseException) -> str:
+    """The type of an error and the lines that it came through, without its text.
+
+    >>> _where(ValueError("110101199003070012"))
+    'ValueError'
+    """
+    lines = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        lines.append(
+            f"{code.co_qualname if hasattr(code, 'co_qualname') else code.co_name}"
+            f":{trace.tb_lineno}"
+        )
+        trace = trace.tb_next
+    return " ".join([type(error).__name__, *lines[-6:]])

@@ -1,0 +1,203 @@
+"""A service from its settings to its last answered call: everything is made here, once.
+
+SIGTERM drains: health says NOT_SERVING, calls in flight finish, background tasks end between two
+transactions, and the process exits 0.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor_pool import Default
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from kit import log, tokens
+from kit.carrier import Carrier
+from kit.config import Settings
+from kit.copies import Copies
+from kit.db import PASSING, Pool, connect
+from kit.log import Publisher
+from kit.log_service import LogServicer
+from kit.records import CHANNELS, Kind
+from kit.rpc import CHANNEL_OPTIONS, Gate, RefusalInterceptor
+from kit.sealing import Sealer
+from smartunion.event.v1 import log_pb2_grpc
+
+GRACE = 10.0
+"""Seconds that calls in flight have to finish."""
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", 4 * 2**20),
+    ("grpc.max_send_message_length", 16 * 2**20),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+)
+logger = logging.getLogger(__name__)
+
+
+class CannotServe(Exception):
+    """The service cannot start; the text says in one line what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a service is put together from."""
+
+    settings: Settings
+    pool: Pool
+    carrier: Carrier
+    publisher: Publisher
+    sealer: Sealer
+    peers: dict[str, grpc.aio.Channel]
+    """A channel to each service of the node, by name."""
+    metadata: tuple[tuple[str, str], ...]
+    """Sent with calls to the peers: this service's token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """What a service adds to what every service has."""
+
+    services: Sequence[tuple[Callable[[Any, grpc.aio.Server], None], Any]]
+    """add_…Servicer_to_server, and the servicer."""
+    background: Sequence[Coroutine[Any, Any, None]] = field(default=())
+    """Run until cancelled."""
+    child: Callable[[str], Awaitable[str | None]] | None = None
+    """The child node that a link token belongs to."""
+
+
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    name: str,
+    kinds: Sequence[Kind],
+    migrations: Path,
+    assemble: Callable[[Parts], Awaitable[Assembly]],
+) -> None:
+    """Serve until `stop` is set or the task is cancelled.
+
+    Raises:
+        CannotServe: if the address is taken, or the profile asks for what is not there.
+    """
+    if settings.profile != "development":
+        raise CannotServe(
+            "profile `production` needs TLS and a token issuer, which this version has not; "
+            "set profile = development, on loopback"
+        )
+    key = settings.secret("token.key")
+    carrier = Carrier(settings.nats_url, settings.nats_creds)
+    publisher = Publisher(settings.database_url, settings.node, name, kinds, carrier)
+    peers = {
+        peer: grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        for peer, address in settings.peers.items()
+    }
+    metadata = (("authorization", f"Bearer {tokens.sign(key, f'services/{name}')}"),)
+    async with connect(settings.database_url, KIT_MIGRATIONS, migrations) as pool:
+        sealer = Sealer(settings.secret("data.key"))
+        parts = Parts(settings, pool, carrier, publisher, sealer, peers, metadata)
+        assembly = await assemble(parts)
+        copies = Copies(pool, settings.node, name, kinds, peers["sync"], metadata, carrier)
+        background = [*assembly.background, publisher.run(), copies.run(), carrier.run(),
+                      free_forever(pool, settings.keep_days)]  # fmt: skip
+        server = _server(settings, key, name, assembly)
+        servicer = LogServicer(pool, settings.node, kinds, publisher.wake.set)
+        log_pb2_grpc.add_LogServiceServicer_to_server(servicer, server)
+        try:
+            await _serve(server, settings, stop, background)
+        finally:
+            for channel in peers.values():
+                await channel.close()
+
+
+KIT_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def _server(settings: Settings, key: bytes, name: str, assembly: Assembly) -> grpc.aio.Server:
+    gate = Gate(key, child=assembly.child)
+    interceptor = RefusalInterceptor(domain=f"{name}.smartunion.org", gate=gate)
+    server = grpc.aio.server(
+        interceptors=[interceptor], options=OPTIONS, maximum_concurrent_rpcs=1_000
+    )
+    for add, servicer in assembly.services:
+        add(servicer, server)
+    return server
+
+
+async def _serve(
+    server: grpc.aio.Server,
+    settings: Settings,
+    stop: asyncio.Event,
+    background: Sequence[Coroutine[Any, Any, None]],
+) -> None:
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    if settings.profile == "development":
+        reflection.enable_server_reflection([*_service_names(), reflection.SERVICE_NAME], server)
+    try:
+        server.add_insecure_port(settings.listen)
+    except RuntimeError:
+        for coroutine in background:
+            coroutine.close()
+        raise CannotServe(
+            f"cannot listen on {settings.listen}: the port is taken or the address is not "
+            "this machine's; stop the other process or set another port"
+        ) from None
+    await server.start()
+    tasks = [asyncio.create_task(coroutine) for coroutine in background]
+    stopping = asyncio.create_task(stop.wait())
+    await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    logger.info("serving", extra={"address": settings.listen})
+    try:
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in tasks if task.done()]
+    finally:
+        await health_servicer.enter_graceful_shutdown()
+        await server.stop(GRACE)
+        stopping.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(stopping, *tasks, return_exceptions=True)
+    for task in failed:
+        task.result()
+
+
+def _service_names() -> list[str]:
+    """All services of ours whose code is loaded."""
+    names = ("event.v1.LogService", "membership.v1.MembershipService", "sync.v1.SyncService")
+    found = []
+    for name in names:
+        try:
+            found.append(Default().FindServiceByName(f"smartunion.{name}").full_name)
+        except KeyError:
+            continue
+    return found
+
+
+async def free_forever(pool: Pool, keep_days: float) -> None:
+    """Every minute, forget what no reader and no backup needs."""
+    while True:
+        try:
+            for channel in CHANNELS:
+                await log.free(pool, channel, keep_days=keep_days)
+            await pool.execute(
+                "DELETE FROM calls WHERE answer_time < clock_timestamp() - interval '7 days'"
+            )
+        except PASSING as error:
+            logger.info("nothing freed", extra={"error": type(error).__name__})
+        await asyncio.sleep(60)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,110 @@
+"""python -m services.sync: everything is made here, once, and handed down."""
+
+import asyncio
+import sys
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import uvloop
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from kit import accounts, server
+from kit.db import PASSING
+from kit.records import CHANNELS
+from kit.server import Assembly, CannotServe, Parts
+from kit.telemetry import setup_logging
+from services.sync.config import Settings
+from services.sync.domain import Node
+from services.sync.link import Children, Framer, Uplink, Watcher
+from services.sync.servicer import SyncServicer, to_node
+from services.sync.subscriber import KINDS
+from services.sync.usecases import Sync
+from smartunion.sync.v1 import sync_pb2_grpc
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set."""
+    await server.run(
+        settings, stop, name="sync", kinds=KINDS, migrations=MIGRATIONS,
+        assemble=partial(assemble, settings, stop),
+    )  # fmt: skip
+
+
+async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Assembly:
+    """The parts of sync."""
+    key = Ed25519PrivateKey.from_private_bytes(settings.secret("node.key"))
+    public_key = key.public_key().public_bytes_raw()
+    own = Node(
+        id=settings.node, parent=None, organization_code=settings.organization,
+        display_name=settings.node_name, level=settings.level, public_key=public_key,
+    )  # fmt: skip
+    sync = Sync(
+        parts.pool, parts.sealer, own, admit=lambda node, user_key: children.admit(node, user_key),
+        nats_url=settings.nats_public_url, wake=parts.publisher.wake.set,
+    )  # fmt: skip
+    children = _children(settings, sync, parts)
+    watcher = Watcher(sync, parts.peers, parts.metadata)
+    uplink = Uplink(
+        sync, watcher, parent=settings.parent, nats_url=settings.parent_nats,
+        invitation=settings.invitation, node=to_node(own), public_key=public_key,
+    )  # fmt: skip
+    framers = [
+        Framer(sync, peer, parts.metadata, parts.carrier, key, service, channel)
+        for service, peer in parts.peers.items()
+        for channel in CHANNELS
+    ]
+
+    def stored(services: set[str]) -> None:
+        uplink.wake.set()
+        for service in services:
+            parts.carrier.announce("frames", service, 0, None, [])
+
+    sync.stored.append(stored)
+    return Assembly(
+        services=[
+            (sync_pb2_grpc.add_SyncServiceServicer_to_server,
+             SyncServicer(sync, watcher, stop=stop)),
+        ],
+        background=[
+            *(framer.run() for framer in framers), uplink.run(), watcher.run(), children.run(),
+            free_forever(sync, timedelta(days=settings.keep_days), parent=bool(settings.parent)),
+        ],
+        child=sync.child,
+    )  # fmt: skip
+
+
+def _children(settings: Settings, sync: Sync, parts: Parts) -> Children:
+    folder = settings.secrets / "nats"
+    if not settings.nats_url or not (folder / "operator.seed").exists():
+        return Children(sync, parts.carrier, url="", system_creds="", operator="", account="")
+    account = accounts.key_from_seed((folder / "account.seed").read_text().strip())
+    return Children(
+        sync, parts.carrier, url=settings.nats_url, account=account.public,
+        system_creds=str(folder / "system.creds"),
+        operator=(folder / "operator.seed").read_text().strip(),
+    )  # fmt: skip
+
+
+async def free_forever(sync: Sync, keep: timedelta, *, parent: bool) -> None:
+    """Every minute, forget the frames that nobody needs."""
+    while True:
+        with suppress(*PASSING):
+            await sync.free(keep, parent=parent)
+        await asyncio.sleep(60)
+
+
+async def main() -> None:
+    """Serve until SIGTERM, with the settings of the environment."""
+    setup_logging("sync")
+    try:
+        await serve(Settings(), server.stop_on_signals())
+    except CannotServe as problem:
+        sys.exit(str(problem))
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,16 @@
+"""Settings of sync, read from the environment: SMARTUNION_DATABASE_URL and so on."""
+
+from kit import config
+
+
+class Settings(config.Settings):
+    """What sync must know beyond what every service knows."""
+
+    parent: str = ""
+    """host:port of the parent's sync; empty at the top, and where a level starts alone."""
+    parent_nats: str = ""
+    """nats://host:port by which the parent's NATS is reached from here; empty: as it announces."""
+    invitation: str = ""
+    """The invitation of the parent; needed until it has admitted this node."""
+    nats_public_url: str = ""
+    """nats://host:port that children are told; empty: they push over gRPC alone."""

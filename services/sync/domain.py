@@ -1,0 +1,263 @@
+"""The rules of sync.  Pure: no I/O, no clock, no proto."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import IntEnum
+from uuid import UUID
+
+from kit.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+
+CONNECTED = timedelta(seconds=5)
+"""A node that was heard of within this time counts as connected."""
+
+INVITATION_VALID = timedelta(days=7)
+INVITATION_LONGEST = timedelta(days=90)
+
+LEVELS = ("national", "province", "city", "county", "township", "grassroots", "group")
+
+
+class OrganizationCodeInvalid(InvalidArgument):
+    field = "organization_code"
+    message = "a division code has 2, 4, 6 or 9 digits (GB/T 2260), not {code}"
+    chinese = "行政区划代码应为 2、4、6 或 9 位数字，而不是 {code}"
+
+
+class OrganizationNotBelow(InvalidArgument):
+    field = "organization_code"
+    message = "{code} does not lie below {own}, which this node serves"
+    chinese = "{code} 不在本节点所属的 {own} 之下"
+
+
+class DurationOutOfRange(InvalidArgument):
+    field = "valid_duration"
+    message = "an invitation is valid for more than 0 seconds and at most 90 days"
+    chinese = "邀请的有效期应大于 0 秒且不超过 90 天"
+
+
+class InvitationInvalid(PermissionDenied):
+    field = "token"
+    message = "this invitation is unknown, used or expired; ask the parent's operator for a new one"
+    chinese = "该邀请不存在、已被使用或已过期；请向上级节点的管理员索取新的邀请"
+
+
+class EnrollmentInvalid(InvalidArgument):
+    message = "{field_name} must be {right}"
+    chinese = "{field_name} 应为：{right}"
+
+
+class EnrollmentNotFound(NotFound):
+    field = "name"
+    message = "no enrolment of {node} waits for a confirmation"
+    chinese = "没有待确认的节点 {node}"
+
+
+class FingerprintDifferent(FailedPrecondition):
+    field = "fingerprint"
+    message = "the node that enrolled has another fingerprint; compare it with the child's operator"
+    chinese = "申请加入的节点指纹不同；请与下级节点的管理员核对"
+
+
+class FrameRejected(InvalidArgument):
+    field = "frames"
+    message = "frame {number} is not what its {part} says"
+    chinese = "第 {number} 帧与其 {part} 不符"
+
+
+class OriginForeign(PermissionDenied):
+    field = "frames"
+    message = "{origin} does not lie below {child}"
+    chinese = "{origin} 不在 {child} 之下"
+
+
+class Verdict(IntEnum):
+    """As smartunion.event.v1.Verdict; the worst has the highest number."""
+
+    COMPLETE = 1
+    COMPLETE_BUT_PARKED = 2
+    UNPROVEN = 3
+    GAP = 4
+    DIFFERENT = 5
+    REWOUND = 6
+
+
+def check_code(code: str, *, below: str) -> None:
+    """That `code` is a division code that lies below the division `below`.
+
+    >>> check_code("5101", below="51")
+
+    Raises:
+        OrganizationCodeInvalid: if it is no division code.
+        OrganizationNotBelow: if it lies elsewhere.
+    """
+    if not re.fullmatch(r"\d{2}|\d{4}|\d{6}|\d{9}", code):
+        raise OrganizationCodeInvalid(code=code[:30])
+    if below != "0" and (code == below or not code.startswith(below)):
+        raise OrganizationNotBelow(code=code, own=below)
+
+
+def fingerprint(public_key: bytes) -> str:
+    """What people compare of a key: 16 bytes of its SHA-256, in eight groups.
+
+    >>> fingerprint(bytes(32))
+    '6668:7aad:f862:bd77:6c8f:c18b:8e9f:8e20'
+    """
+    digits = hashlib.sha256(public_key).hexdigest()[:32]
+    return ":".join(digits[at : at + 4] for at in range(0, 32, 4))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One deployment of one level."""
+
+    id: UUID
+    parent: UUID | None
+    organization_code: str
+    display_name: str
+    level: str
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """A one-time right to join."""
+
+    token_hash: bytes
+    organization_code: str
+    expire_time: datetime
+    node: UUID | None = None
+    """The node that has shown it first; nobody else may."""
+
+    def admits(self, node: Node, *, at: datetime) -> bool:
+        """Whether `node` may enrol with it."""
+        return (
+            at < self.expire_time
+            and self.node in (None, node.id)
+            and self.organization_code == node.organization_code
+        )
+
+
+def check_enrollment(node: Node, nats_user_key: str) -> None:
+    """That a child has shown all that is needed of it.
+
+    Raises:
+        EnrollmentInvalid: naming the field that is wrong.
+    """
+    checks = {
+        "node.display_name": (1 <= len(node.display_name) <= 100, "1 to 100 characters 个字符"),
+        "node.level": (node.level in LEVELS[1:], ", ".join(LEVELS[1:])),
+        "public_key": (len(node.public_key) == 32, "32 bytes 字节"),
+        "nats_user_key": (bool(re.fullmatch("U[A-Z2-7]{55}", nats_user_key)), "a NATS user key"),
+    }
+    for name, (right, what) in checks.items():
+        if not right:
+            raise EnrollmentInvalid(field=name, field_name=name, right=what)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamKey:
+    """Which stream: the log of one channel of one service of one node."""
+
+    origin: UUID
+    service: str
+    channel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """How far a stream is known and stored here."""
+
+    key: StreamKey
+    frame: int
+    hash: bytes
+    number: int
+    """The number of the last entry that is stored."""
+    head: int
+    """The number of the last entry that is known to exist."""
+    heard_age: timedelta
+    """How long ago the head was heard, by the clocks on the way."""
+    rewound: bool
+    via: UUID | None
+    """The child that brings it; None for a stream of this node."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What a service of this node can prove of one stream, as far as sync must know."""
+
+    verdict: Verdict
+    applied: int
+    counts: Mapping[str, int]
+    certify_time: datetime | None
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeState:
+    """What is known here of one node, and of the nodes below it."""
+
+    node: Node
+    streams: list[tuple[Stream, Proof | None]]
+    verdict: Verdict
+    heard_age: timedelta | None
+    members: int
+    lag: int
+    certify_time: datetime | None
+    subtree: list["NodeState"] = field(default_factory=list)
+    """All states from here down, this one first."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the node was heard of just now."""
+        return self.heard_age is not None and self.heard_age <= CONNECTED
+
+    @property
+    def covered(self) -> bool:
+        """Whether what is shown of the node is all there is, as of just now."""
+        return self.connected and self.verdict is Verdict.COMPLETE
+
+
+def network(
+    own: Node, nodes: Iterable[Node], streams: Iterable[Stream], proofs: Mapping[StreamKey, Proof]
+) -> list[NodeState]:
+    """The tree from `own` down, parents before children, each with what is proved of it."""
+    of: dict[UUID, list[Stream]] = {}
+    for stream in streams:
+        of.setdefault(stream.key.origin, []).append(stream)
+    below: dict[UUID | None, list[Node]] = {}
+    for node in sorted(nodes, key=lambda node: (node.organization_code, node.id)):
+        below.setdefault(node.parent, []).append(node)
+
+    def grow(node: Node) -> list[NodeState]:
+        state = _state(node, of.get(node.id, []), proofs, own=node.id == own.id)
+        for child in below.get(node.id, []):
+            state.subtree += grow(child)
+        state.subtree.insert(0, state)
+        return state.subtree
+
+    return grow(own)
+
+
+def _state(
+    node: Node, streams: Sequence[Stream], proofs: Mapping[StreamKey, Proof], *, own: bool
+) -> NodeState:
+    pairs = [(stream, proofs.get(stream.key)) for stream in streams]
+    known = [proof for _, proof in pairs if proof is not None]
+    times = [proof.certify_time for proof in known if proof.certify_time is not None]
+    ages = [timedelta(0)] if own else [stream.heard_age for stream in streams]
+    return NodeState(
+        node=node,
+        streams=pairs,
+        verdict=max((_verdict(*pair) for pair in pairs), default=Verdict.UNPROVEN),
+        heard_age=min(ages, default=None),
+        members=sum(proof.counts.get("members", 0) for proof in known),
+        lag=sum(max(0, stream.head - (proof.applied if proof else 0)) for stream, proof in pairs),
+        certify_time=min(times, default=None),
+    )
+
+
+def _verdict(stream: Stream, proof: Proof | None) -> Verdict:
+    if stream.rewound:
+        return Verdict.REWOUND
+    return proof.verdict if proof is not None else Verdict.UNPROVEN

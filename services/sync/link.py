@@ -1,0 +1,375 @@
+"""The links: from the logs of this node's services into frames, and up to the parent.
+
+    Framer    reads one channel of one service's log, makes frames            (one a channel)
+    Uplink    pushes frames to the parent, over NATS or else gRPC; its answer is the receipt
+    Children  answers the pushes of children that come over NATS
+    Watcher   asks the services what they can prove, and remembers what is missed
+
+Each reads its cursor, does one transaction, and begins again at its cursor after any failure.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+import grpc
+import nats.errors
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.message import DecodeError
+from nats.aio.client import Client, RawCredentials
+from nats.aio.msg import Msg
+
+from kit import accounts
+from kit.carrier import FAILURES, SILENCE, Carrier, dial, waited
+from kit.db import PASSING
+from kit.errors import Refusal
+from kit.log import BATCH, HEARTBEAT
+from kit.rpc import CHANNEL_OPTIONS
+from services.sync.domain import Stream, StreamKey
+from services.sync.usecases import Sync, key_of, to_receipt, to_stream
+from smartunion.event.v1 import log_pb2, log_pb2_grpc
+from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
+
+ANSWER = 5.0
+"""Seconds that a parent has to answer a push, over each carrier."""
+
+REASSERT_EVERY = 10.0
+"""Seconds between two assertions of the same stream: the first must have time to arrive."""
+
+Metadata = tuple[tuple[str, str], ...]
+PEER_FAILURES = (*PASSING, grpc.aio.AioRpcError)
+
+logger = logging.getLogger(__name__)
+
+
+class Framer:
+    """Makes frames of one channel of the log of one service of this node."""
+
+    def __init__(
+        self, sync: Sync, peer: grpc.aio.Channel, metadata: Metadata, carrier: Carrier,
+        key: Ed25519PrivateKey, service: str, channel: str,
+    ) -> None:  # fmt: skip
+        self._sync, self._key = sync, key
+        self._log, self._metadata = log_pb2_grpc.LogServiceStub(peer), metadata
+        self._service, self._channel = service, channel
+        self._wake = carrier.waker(service, channel)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self._follow()
+            except PEER_FAILURES as error:
+                logger.info("framer begins again", extra={"error": type(error).__name__})
+                await asyncio.sleep(0.2)
+
+    async def _follow(self) -> None:
+        key = StreamKey(self._sync.own.id, self._service, self._channel)
+        found = [stream for stream in await self._sync.streams() if stream.key == key]
+        after, run = (found[0].number, await self._sync.run_of(key)) if found else (0, b"")
+        while True:
+            answer = await self._log.ReadLog(
+                log_pb2.ReadLogRequest(
+                    reader="sync", channel=self._channel, after=after, run=run, page_size=BATCH
+                ),
+                metadata=self._metadata,
+                timeout=10,
+            )
+            if answer.entries and answer.entries[0].number != after + 1:
+                raise RuntimeError("the log has a hole")  # the owner promises that it has none
+            if answer.entries or answer.head:
+                after = await self._sync.append(
+                    self._service, self._channel, answer.entries, answer.run,
+                    after=after, head=answer.head, key=self._key,
+                )  # fmt: skip
+            run = answer.run
+            if after >= answer.head:
+                await waited(self._wake, SILENCE)
+
+
+class Uplink:
+    """Pushes frames to the parent.  The parent's answer, after its commit, is the receipt."""
+
+    def __init__(
+        self, sync: Sync, watcher: "Watcher", *, parent: str, nats_url: str, invitation: str,
+        node: sync_pb2.Node, public_key: bytes,
+    ) -> None:  # fmt: skip
+        self._sync, self._watcher = sync, watcher
+        self._parent, self._nats_url, self._invitation = parent, nats_url, invitation
+        self._node, self._public_key = node, public_key
+        self._cursors: dict[StreamKey, int] = {}
+        self._again: dict[StreamKey, set[int]] = {}
+        self._nats: Client | None = None
+        self._token = ""
+        self.wake = asyncio.Event()
+        """Set when there is something new to push."""
+
+    async def run(self) -> None:
+        """Until cancelled.  A parent that is away is no error: this node works alone."""
+        if not self._parent:
+            return await asyncio.Event().wait()  # type: ignore[return-value]
+        async with grpc.aio.insecure_channel(self._parent, options=CHANNEL_OPTIONS) as channel:
+            stub = sync_pb2_grpc.SyncServiceStub(channel)
+            credentials = await self._join(stub)
+            self._token = credentials["link_token"]
+            dialling = asyncio.create_task(self._dial(credentials))
+            try:
+                await self._push_forever(stub)
+            finally:
+                dialling.cancel()
+                if self._nats is not None:
+                    with suppress(*FAILURES):
+                        await self._nats.close()
+
+    async def _join(self, stub: sync_pb2_grpc.SyncServiceAsyncStub) -> Any:
+        """The credentials of the parent: those kept, or asked for until an operator confirms."""
+        while True:
+            with suppress(*PASSING):
+                async with self._sync.transaction() as store:
+                    if kept := await store.uplink.get():
+                        return {**kept, "nats_seed": await store.uplink.seed("")}
+                    seed = await store.uplink.seed(accounts.new_key("user").seed)
+                await self._enroll(stub, accounts.key_from_seed(seed).public)
+            await asyncio.sleep(0.5)
+
+    async def _enroll(self, stub: sync_pb2_grpc.SyncServiceAsyncStub, user_key: str) -> None:
+        request = sync_pb2.EnrollRequest(
+            token=self._invitation, node=self._node, public_key=self._public_key,
+            nats_user_key=user_key,
+        )  # fmt: skip
+        try:
+            answer = await stub.Enroll(request, timeout=ANSWER)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                logger.warning("parent refuses the invitation", extra={"text": error.details()})
+                await asyncio.sleep(5)
+            return
+        if answer.confirmed:
+            async with self._sync.transaction() as store:
+                await store.uplink.save(
+                    parent=UUID(answer.parent.removeprefix("nodes/")), token=answer.link_token,
+                    nats_url=answer.nats_url, user_jwt=answer.nats_user_jwt,
+                )  # fmt: skip
+            logger.info("joined", extra={"parent": answer.parent})
+
+    async def _dial(self, credentials: Any) -> None:
+        url = self._nats_url or credentials["nats_url"]
+        if not url or not credentials["user_jwt"]:
+            return
+        creds = accounts.creds(credentials["user_jwt"], credentials["nats_seed"])
+        prefix = accounts.inbox_prefix(str(self._sync.own.id))
+        self._nats = await dial(
+            url, user_credentials=RawCredentials(creds), inbox_prefix=prefix.encode()
+        )
+
+    async def _push_forever(self, stub: sync_pb2_grpc.SyncServiceAsyncStub) -> None:
+        greeted = False
+        while True:
+            try:
+                pushed = await self._push(stub, greeted)
+                greeted = True
+            except (*PEER_FAILURES, *FAILURES) as error:
+                logger.info("parent is away", extra={"error": type(error).__name__})
+                greeted = False  # its receipts may have gone back meanwhile
+                await asyncio.sleep(0.5)
+                continue
+            if not pushed:
+                await waited(self.wake, HEARTBEAT)
+
+    async def _push(self, stub: sync_pb2_grpc.SyncServiceAsyncStub, greeted: bool) -> bool:
+        """One push; the first only asks for receipts.  Whether to go on at once."""
+        again, self._again = self._again, {}
+        found = await self._sync.next_push(self._cursors, again) if greeted else []
+        before = dict(self._cursors)
+        request = sync_pb2.PushFramesRequest(frames=found, heads=await self._heads())
+        answer = await self._send(stub, request)
+        receipts = {key_of(receipt.stream): receipt.frame for receipt in answer.receipts}
+        async with self._sync.transaction() as store:
+            await store.frames.settle("parent", receipts.items())
+        self._cursors = receipts
+        for want in answer.wants:
+            await self._serve(want)
+        moved = receipts != before or bool(again)
+        if found and not moved:
+            await asyncio.sleep(1)  # the parent does not take what we have
+        return bool(found) or not greeted
+
+    async def _heads(self) -> list[sync_pb2.StreamHead]:
+        heads = []
+        for stream in await self._sync.streams():
+            head = sync_pb2.StreamHead(stream=to_stream(stream.key), head=stream.head)
+            head.heard_age.FromTimedelta(max(stream.heard_age, timedelta(0)))
+            heads.append(head)
+        return heads
+
+    async def _send(
+        self, stub: sync_pb2_grpc.SyncServiceAsyncStub, request: sync_pb2.PushFramesRequest
+    ) -> sync_pb2.PushFramesResponse:
+        """Over NATS if it is there and answers, else over gRPC: the same message."""
+        if self._nats is not None and self._nats.is_connected:
+            request.link_token = self._token
+            try:
+                answer = await self._nats.request("up.push", request.SerializeToString(), ANSWER)
+                return sync_pb2.PushFramesResponse.FromString(answer.data)
+            except (*FAILURES, DecodeError) as error:
+                logger.info("no answer over NATS", extra={"error": type(error).__name__})
+            finally:
+                request.link_token = ""
+        metadata = (("authorization", f"Bearer {self._token}"),)
+        return await stub.PushFrames(request, metadata=metadata, timeout=ANSWER)
+
+    async def _serve(self, want: sync_pb2.Want) -> None:
+        """What a node above misses: from here, or from the node below that has it."""
+        key = key_of(want.stream)
+        if want.frames:
+            self._again[key] = set(want.frames)
+            self.wake.set()
+        if key.origin == self._sync.own.id:
+            await self._watcher.reassert(key, want.buckets)
+        else:
+            self._sync.wants.add(key, want.frames, want.buckets)
+
+
+class Watcher:
+    """Knows what the services of this node can prove, and has missing things asked for."""
+
+    def __init__(
+        self, sync: Sync, peers: Mapping[str, grpc.aio.Channel], metadata: Metadata
+    ) -> None:
+        self._sync, self._metadata = sync, metadata
+        self._logs = {name: log_pb2_grpc.LogServiceStub(peer) for name, peer in peers.items()}
+        self._asserted: dict[StreamKey, float] = {}
+
+    async def proofs(self) -> dict[StreamKey, log_pb2.Proof]:
+        """What each service says now; nothing for one that does not answer."""
+        answers = await asyncio.gather(*map(self._ask, self._logs))
+        return {
+            StreamKey(UUID(bytes=proof.origin), service, proof.channel): proof
+            for service, proofs in zip(self._logs, answers, strict=True)
+            for proof in proofs
+        }
+
+    async def _ask(self, service: str) -> Sequence[log_pb2.Proof]:
+        try:
+            answer = await self._logs[service].ListProofs(
+                log_pb2.ListProofsRequest(), metadata=self._metadata, timeout=2
+            )
+        except grpc.aio.AioRpcError as error:
+            logger.info("no proofs", extra={"peer": service, "code": error.code().name})
+            return []
+        return list(answer.proofs)
+
+    async def run(self) -> None:
+        """Every second, remember which buckets of which streams differ here."""
+        while True:
+            await asyncio.sleep(1)
+            for key, proof in (await self.proofs()).items():
+                different = proof.verdict == log_pb2.DIFFERENT and proof.different_buckets
+                if different and key.origin != self._sync.own.id:
+                    self._sync.wants.add(key, (), proof.different_buckets)
+
+    async def reassert(self, key: StreamKey, buckets: Iterable[int]) -> None:
+        """Have an own service write the records of these buckets to its log again."""
+        wanted = list(buckets)
+        log = self._logs.get(key.service)
+        due = monotonic() - self._asserted.get(key, -REASSERT_EVERY) >= REASSERT_EVERY
+        if not wanted or log is None or not due:
+            return
+        self._asserted[key] = monotonic()
+        with suppress(grpc.aio.AioRpcError):
+            answer = await log.Reassert(
+                log_pb2.ReassertRequest(channel=key.channel, buckets=wanted),
+                metadata=self._metadata, timeout=30,
+            )  # fmt: skip
+            logger.info("asserted again", extra={"records": answer.records})
+
+
+async def receive(
+    sync: Sync, child: UUID, request: sync_pb2.PushFramesRequest
+) -> sync_pb2.PushFramesResponse:
+    """A push of a child, however it came: stored, and answered with receipts and wants."""
+    heads = [
+        (key_of(head.stream), head.head, head.heard_age.ToTimedelta()) for head in request.heads
+    ]
+    streams = await sync.push(child, request.frames, heads)
+    return sync_pb2.PushFramesResponse(
+        receipts=[to_receipt(stream) for stream in streams], wants=_wants(sync, streams)
+    )
+
+
+def _wants(sync: Sync, streams: Sequence[Stream]) -> list[sync_pb2.Want]:
+    alive = sync.wants.alive()
+    return [
+        sync_pb2.Want(stream=to_stream(stream.key), frames=sorted(missing), buckets=sorted(buckets))
+        for stream in streams
+        for missing, buckets in [alive.get(stream.key, (set(), set()))]
+        if missing or buckets
+    ]
+
+
+class Children:
+    """The children's side of NATS: an account for each, and their pushes on `up.{child}.push`."""
+
+    def __init__(
+        self, sync: Sync, carrier: Carrier, *, url: str, system_creds: str, operator: str,
+        account: str,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            url: of the node's NATS; empty: children push over gRPC alone.
+            system_creds: the path of the credentials of the account SYS.
+            operator: the seed of the NATS operator.
+            account: the public key of the account NODE.
+        """
+        self._sync, self._url, self._system_creds = sync, url, system_creds
+        self._account = account
+        self._operator = accounts.key_from_seed(operator) if url else None
+        self._system: Client | None = None
+        if url:
+            carrier.serve("up.*.push", self._answer)
+
+    async def run(self) -> None:
+        """Open the accounts of all children again: NATS may have lost its folder."""
+        if self._operator is None:
+            return await asyncio.Event().wait()  # type: ignore[return-value]
+        self._system = await dial(self._url, user_credentials=self._system_creds)
+        try:
+            while True:
+                with suppress(*PASSING, accounts.ClaimsRefused):
+                    async with self._sync.transaction() as store:
+                        admitted = await store.enrollments.admitted()
+                    for child in admitted:
+                        await accounts.admit(
+                            self._system, self._operator, self._account, str(child)
+                        )
+                await asyncio.sleep(30)
+        finally:
+            with suppress(*FAILURES):
+                await self._system.close()
+
+    async def admit(self, child: UUID, user_key: str) -> str:
+        """Open the account of a child; the JWT of its user, empty if there is no NATS here."""
+        if self._operator is None:
+            return ""
+        if self._system is not None:
+            with suppress(accounts.ClaimsRefused):  # `run` tries again
+                await accounts.admit(self._system, self._operator, self._account, str(child))
+        return accounts.child_user_jwt(self._operator, str(child), user_key)
+
+    async def _answer(self, msg: Msg) -> None:
+        """The account imposes the subject; the token shows that the account is still admitted."""
+        try:
+            request = sync_pb2.PushFramesRequest.FromString(msg.data)
+            child = await self._sync.child(request.link_token)
+            if child is None or msg.subject.split(".")[1] != child.removeprefix("nodes/"):
+                return
+            answer = await receive(self._sync, UUID(child.removeprefix("nodes/")), request)
+            await msg.respond(answer.SerializeToString())
+        except (*PASSING, Refusal, DecodeError, nats.errors.Error) as error:
+            # Without an answer the child goes over to gRPC, which can say what is wrong.
+            logger.info("push not answered", extra={"error": type(error).__name__})

@@ -1,0 +1,181 @@
+"""smartunion.sync.v1.SyncService: from proto to a use case and back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+
+from kit.rpc import Context, caller, uuid_in
+from services.sync import domain
+from services.sync.domain import Node, NodeState, Proof, Stream, StreamKey, Verdict
+from services.sync.link import Watcher, receive
+from services.sync.usecases import Sync, key_of, to_stream
+from smartunion.event.v1 import log_pb2
+from smartunion.sync.v1 import sync_pb2 as pb
+from smartunion.sync.v1 import sync_pb2_grpc
+
+WATCH_EVERY = 0.5
+"""Seconds between two looks at the network for those who follow it."""
+
+
+class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
+    def __init__(self, sync: Sync, watcher: Watcher, *, stop: asyncio.Event) -> None:
+        self._sync, self._watcher, self._stop = sync, watcher, stop
+
+    async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
+        async with self._sync.transaction() as store:
+            uplink = await store.uplink.get()
+        node = to_node(self._sync.own)
+        node.parent = f"nodes/{uplink['parent']}" if uplink else ""
+        return node
+
+    async def CreateInvitation(
+        self, request: pb.CreateInvitationRequest, context: Context
+    ) -> pb.Invitation:
+        asked = request.HasField("valid_duration")
+        valid = request.valid_duration.ToTimedelta() if asked else None
+        token, invitation = await self._sync.invite(request.organization_code, valid)
+        return pb.Invitation(
+            token=token,
+            organization_code=invitation.organization_code,
+            expire_time=invitation.expire_time,
+        )
+
+    async def ListEnrollments(
+        self, request: pb.ListEnrollmentsRequest, context: Context
+    ) -> pb.ListEnrollmentsResponse:
+        rows = await self._sync.enrollments()
+        return pb.ListEnrollmentsResponse(
+            enrollments=[
+                pb.Enrollment(
+                    node=pb.Node(
+                        name=f"nodes/{row['node']}", display_name=row["display_name"],
+                        level=row["level"], organization_code=row["organization_code"],
+                        fingerprint=domain.fingerprint(row["public_key"]),
+                        parent=f"nodes/{self._sync.own.id}",
+                    ),
+                    create_time=row["create_time"],
+                )
+                for row in rows
+            ]
+        )  # fmt: skip
+
+    async def ConfirmEnrollment(
+        self, request: pb.ConfirmEnrollmentRequest, context: Context
+    ) -> pb.Node:
+        node = uuid_in(request.name, "nodes")
+        return to_node(await self._sync.confirm(node, request.fingerprint))
+
+    async def Enroll(self, request: pb.EnrollRequest, context: Context) -> pb.EnrollResponse:
+        node = Node(
+            id=uuid_in(request.node.name, "nodes", field="node.name"),
+            parent=self._sync.own.id,
+            organization_code=request.node.organization_code,
+            display_name=request.node.display_name,
+            level=request.node.level,
+            public_key=request.public_key,
+        )
+        given = await self._sync.enroll(request.token, node, request.nats_user_key)
+        if given is None:
+            return pb.EnrollResponse()
+        return pb.EnrollResponse(
+            confirmed=True, parent=f"nodes/{self._sync.own.id}", link_token=given["link_token"],
+            nats_url=given["nats_url"], nats_user_jwt=given["user_jwt"],
+        )  # fmt: skip
+
+    async def PushFrames(
+        self, request: pb.PushFramesRequest, context: Context
+    ) -> pb.PushFramesResponse:
+        return await receive(self._sync, UUID(caller.get().removeprefix("nodes/")), request)
+
+    async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
+        cursors = {key_of(receipt.stream): receipt.frame for receipt in request.after}
+        found, gaps = await self._sync.read(request.reader, cursors)
+        return pb.ReadLogResponse(frames=found, gaps=[to_stream(key) for key in gaps])
+
+    async def GetNetwork(self, request: pb.GetNetworkRequest, context: Context) -> pb.Network:
+        return await self._network()
+
+    async def WatchNetwork(
+        self, request: pb.WatchNetworkRequest, context: Context
+    ) -> AsyncIterator[pb.Network]:
+        shown = b""
+        while not self._stop.is_set():
+            network = await self._network()
+            now = _without_ages(network)
+            if now != shown:
+                yield network
+            shown = now
+            await asyncio.sleep(WATCH_EVERY)
+
+    async def _network(self) -> pb.Network:
+        proofs = await self._watcher.proofs()
+        states = domain.network(
+            self._sync.own,
+            await self._sync.nodes(),
+            await self._sync.streams(),
+            {key: from_proof(proof) for key, proof in proofs.items()},
+        )
+        return pb.Network(nodes=[to_network_node(state, proofs) for state in states])
+
+
+def from_proof(proof: log_pb2.Proof) -> Proof:
+    """What sync must know of a proof."""
+    return Proof(
+        verdict=Verdict(proof.verdict),
+        applied=proof.applied,
+        counts={count.kind: count.records for count in proof.counts},
+        certify_time=proof.certify_time.ToDatetime() if proof.HasField("certify_time") else None,
+    )
+
+
+def to_node(node: Node) -> pb.Node:
+    return pb.Node(
+        name=f"nodes/{node.id}",
+        display_name=node.display_name,
+        level=node.level,
+        organization_code=node.organization_code,
+        fingerprint=domain.fingerprint(node.public_key),
+        parent=f"nodes/{node.parent}" if node.parent else "",
+    )
+
+
+def to_network_node(state: NodeState, proofs: dict[StreamKey, log_pb2.Proof]) -> pb.NetworkNode:
+    return pb.NetworkNode(
+        node=to_node(state.node),
+        verdict=log_pb2.Verdict.Name(state.verdict),
+        members=state.members,
+        subtree_members=sum(below.members for below in state.subtree),
+        lag_entries=state.lag,
+        heard_age=_duration(state.heard_age),
+        connected=state.connected,
+        certify_time=state.certify_time,
+        covered_nodes=sum(below.covered for below in state.subtree),
+        subtree_nodes=len(state.subtree),
+        streams=[to_stream_proof(stream, proofs.get(stream.key)) for stream, _ in state.streams],
+    )
+
+
+def to_stream_proof(stream: Stream, proof: log_pb2.Proof | None) -> pb.StreamProof:
+    return pb.StreamProof(service=stream.key.service, head=stream.head, proof=proof)
+
+
+def _duration(age: timedelta | None) -> Duration | None:
+    if age is None:
+        return None
+    duration = Duration()
+    duration.FromTimedelta(age)
+    return duration
+
+
+def _without_ages(network: pb.Network) -> bytes:
+    """The network as far as a change of it is worth a message."""
+    bare = pb.Network()
+    bare.CopyFrom(network)
+    for node in bare.nodes:
+        node.ClearField("heard_age")
+        for stream in node.streams:
+            stream.proof.ClearField("compare_age")
+    return bare.SerializeToString(deterministic=True)

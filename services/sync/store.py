@@ -1,0 +1,377 @@
+"""What sync keeps in PostgreSQL.  One repository per aggregate, SQL in full view."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from kit.db import Connection
+from kit.log import Change, Outbox
+from kit.records import group_hash, record_hash
+from kit.sealing import Sealer
+from services.sync.domain import Invitation, Node, Stream, StreamKey
+from services.sync.events import KIND
+from smartunion.sync.v1 import frame_pb2
+
+NODE = "id, parent, organization_code, display_name, level, public_key"
+KEY = "origin, service, channel"
+
+
+class Nodes:
+    """The nodes below: own children and copies."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    async def list(self) -> list[Node]:
+        """All of them, each once."""
+        rows = await self._conn.fetch(
+            f"SELECT DISTINCT ON (id) {NODE} FROM nodes ORDER BY id, owner_epoch DESC, version DESC"
+        )
+        return [Node(**row) for row in rows]
+
+    async def lock(self, node: UUID, *, origin: UUID) -> tuple[int, bytes] | None:
+        """The version and hash of this node's own record of a child, if there is one."""
+        row = await self._conn.fetchrow(
+            "SELECT version, hash FROM nodes WHERE id = $1 AND origin = $2 FOR UPDATE", node, origin
+        )
+        return (row["version"], row["hash"]) if row else None
+
+    async def add(self, change: Change, node: Node, *, origin: UUID) -> None:
+        groups = {"public": group_hash(change.public)}
+        hash_ = record_hash(KIND.name, node.id, change.owner_epoch, change.version, groups)
+        await self._conn.execute(
+            f"""
+            INSERT INTO nodes (origin, owner_epoch, version, hash, public, {NODE})
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+            """,
+            origin, change.owner_epoch, change.version, hash_, change.public, node.id, node.parent,
+            node.organization_code, node.display_name, node.level, node.public_key,
+        )  # fmt: skip
+
+
+class Invitations:
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    async def add(self, invitation: Invitation) -> None:
+        await self._conn.execute(
+            "INSERT INTO invitations (token_hash, organization_code, expire_time)"
+            " VALUES ($1, $2, $3)",
+            invitation.token_hash, invitation.organization_code, invitation.expire_time,
+        )  # fmt: skip
+
+    async def lock(self, token_hash: bytes) -> Invitation | None:
+        row = await self._conn.fetchrow(
+            """
+            SELECT token_hash, organization_code, expire_time, node
+              FROM invitations WHERE token_hash = $1 FOR UPDATE
+            """,
+            token_hash,
+        )
+        return Invitation(**row) if row else None
+
+    async def use(self, token_hash: bytes, node: UUID) -> None:
+        await self._conn.execute(
+            "UPDATE invitations SET node = $2 WHERE token_hash = $1", token_hash, node
+        )
+
+
+class Enrollments:
+    """Nodes that have shown an invitation; with a link token once they are admitted."""
+
+    def __init__(self, conn: Connection, sealer: Sealer) -> None:
+        self._conn, self._sealer = conn, sealer
+
+    async def add(self, node: Node, nats_user_key: str) -> bool:
+        """Keep what a child showed; False if the node has enrolled with other keys before."""
+        return bool(
+            await self._conn.fetchval(
+                """
+                INSERT INTO enrollments AS held (node, organization_code, display_name, level,
+                                                 public_key, nats_user_key, create_time)
+                VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
+                ON CONFLICT (node) DO UPDATE SET node = excluded.node
+                 WHERE held.public_key = excluded.public_key
+                   AND held.nats_user_key = excluded.nats_user_key
+                RETURNING true
+                """,
+                node.id, node.organization_code, node.display_name, node.level, node.public_key,
+                nats_user_key,
+            )
+        )  # fmt: skip
+
+    async def lock(self, node: UUID) -> Any | None:
+        return await self._conn.fetchrow(
+            "SELECT * FROM enrollments WHERE node = $1 FOR UPDATE", node
+        )
+
+    async def waiting(self) -> Sequence[Any]:
+        """Those that no operator has confirmed, oldest first."""
+        return await self._conn.fetch(
+            "SELECT * FROM enrollments WHERE link_token IS NULL ORDER BY create_time, node"
+        )
+
+    async def admit(self, node: UUID, *, token: str, token_hash: bytes, user_jwt: str) -> None:
+        await self._conn.execute(
+            """
+            UPDATE enrollments
+               SET link_token = $2, link_token_hash = $3, user_jwt = $4
+             WHERE node = $1
+            """,
+            node, self._sealer.seal(token.encode(), f"enrollments.link_token/{node}"), token_hash,
+            user_jwt,
+        )  # fmt: skip
+
+    def token(self, row: Any) -> str:
+        """The link token of an admitted node."""
+        place = f"enrollments.link_token/{row['node']}"
+        return self._sealer.open(row["link_token"], place).decode()
+
+    async def by_token(self, token_hash: bytes) -> UUID | None:
+        """The admitted node with this link token."""
+        found: UUID | None = await self._conn.fetchval(
+            "SELECT node FROM enrollments WHERE link_token_hash = $1", token_hash
+        )
+        return found
+
+    async def admitted(self) -> list[UUID]:
+        """The nodes that an operator has confirmed."""
+        rows = await self._conn.fetch("SELECT node FROM enrollments WHERE link_token IS NOT NULL")
+        return [row["node"] for row in rows]
+
+
+class Uplink:
+    """What the parent gave to this node."""
+
+    def __init__(self, conn: Connection, sealer: Sealer) -> None:
+        self._conn, self._sealer = conn, sealer
+
+    async def seed(self, new: str) -> str:
+        """The seed of this node's NATS user at the parent: `new` at first, the same ever after."""
+        sealed = await self._conn.fetchval(
+            """
+            INSERT INTO uplink (nats_seed) VALUES ($1)
+            ON CONFLICT (single) DO UPDATE SET single = true
+            RETURNING nats_seed
+            """,
+            self._sealer.seal(new.encode(), "uplink.nats_seed"),
+        )
+        return self._sealer.open(sealed, "uplink.nats_seed").decode()
+
+    async def get(self) -> Any | None:
+        """The row, its link token opened; None until the parent has admitted this node."""
+        row = await self._conn.fetchrow("SELECT * FROM uplink WHERE parent IS NOT NULL")
+        if row is None:
+            return None
+        token = self._sealer.open(row["link_token"], "uplink.link_token").decode()
+        return {**row, "link_token": token}
+
+    async def save(self, *, parent: UUID, token: str, nats_url: str, user_jwt: str) -> None:
+        await self._conn.execute(
+            "UPDATE uplink SET parent = $1, link_token = $2, nats_url = $3, user_jwt = $4",
+            parent, self._sealer.seal(token.encode(), "uplink.link_token"), nats_url, user_jwt,
+        )  # fmt: skip
+
+
+class Streams:
+    """How far each stream is made or stored."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    async def list(self) -> list[Stream]:
+        rows = await self._conn.fetch(
+            """
+            SELECT origin, service, channel, frame, hash, number, head, rewound, via,
+                   clock_timestamp() - heard_time AS heard_age
+              FROM streams ORDER BY origin, service, channel
+            """
+        )
+        return [_stream(row) for row in rows]
+
+    async def lock(self, key: StreamKey, *, via: UUID | None) -> Any:
+        """The row, made if it is new, held until the transaction ends."""
+        await self._conn.execute(
+            "INSERT INTO streams (origin, service, channel, via, hash) VALUES ($1, $2, $3, $4, $5)"
+            " ON CONFLICT DO NOTHING",
+            key.origin, key.service, key.channel, via, bytes(32),
+        )  # fmt: skip
+        return await self._conn.fetchrow(
+            "SELECT * FROM streams WHERE origin = $1 AND service = $2 AND channel = $3 FOR UPDATE",
+            key.origin, key.service, key.channel,
+        )  # fmt: skip
+
+    async def advance(
+        self, frame: frame_pb2.Frame, key: StreamKey, *, run: bytes = b"", verified: bool
+    ) -> None:
+        """Store the next frame of a locked stream, and move its cursor to it."""
+        await self._conn.execute(
+            """
+            UPDATE streams
+               SET frame = $4, hash = $5, number = $6, run = $7, head = greatest(head, $6)
+             WHERE origin = $1 AND service = $2 AND channel = $3 AND frame = $4 - 1
+            """,
+            key.origin, key.service, key.channel, frame.number, frame.hash, frame.last, run,
+        )  # fmt: skip
+        await self.store(frame, key, verified=verified)
+
+    async def store(self, frame: frame_pb2.Frame, key: StreamKey, *, verified: bool) -> None:
+        await self._conn.execute(
+            """
+            INSERT INTO frames (origin, service, channel, number, previous_hash, hash,
+                                verified, body)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            """,
+            key.origin, key.service, key.channel, frame.number, frame.previous_hash, frame.hash,
+            verified, frame.SerializeToString(),
+        )  # fmt: skip
+
+    async def hear(self, key: StreamKey, head: int, age: timedelta, *, via: UUID | None) -> None:
+        """A head that was told; a greater one that is known stays."""
+        await self._conn.execute(
+            """
+            INSERT INTO streams AS held (origin, service, channel, via, hash, head, heard_time)
+            VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() - $7::interval)
+            ON CONFLICT (origin, service, channel) DO UPDATE
+               SET head = greatest(held.head, excluded.head),
+                   heard_time = greatest(held.heard_time, excluded.heard_time)
+            """,
+            key.origin, key.service, key.channel, via, bytes(32), head, age,
+        )  # fmt: skip
+
+    async def rewind(self, key: StreamKey) -> None:
+        """Show that the frames that come do not continue what is stored."""
+        await self._conn.execute(
+            "UPDATE streams SET rewound = true"
+            " WHERE origin = $1 AND service = $2 AND channel = $3",
+            key.origin, key.service, key.channel,
+        )  # fmt: skip
+
+
+class Frames:
+    """The frames that are stored."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    async def after(self, key: StreamKey, frame: int, *, most: int) -> Sequence[Any]:
+        """number, verified and body of the frames after one, in order, about `most` bytes."""
+        rows = await self._conn.fetch(
+            """
+            SELECT number, verified, body FROM (
+                SELECT number, verified, body,
+                       sum(length(body)) OVER (ORDER BY number) - length(body) AS before
+                  FROM (SELECT number, verified, body FROM frames
+                         WHERE origin = $1 AND service = $2 AND channel = $3 AND number > $4
+                         ORDER BY number LIMIT 64) next) sized
+             WHERE before < $5 ORDER BY number
+            """,
+            key.origin, key.service, key.channel, frame, most,
+        )  # fmt: skip
+        return rows
+
+    async def hash(self, key: StreamKey, number: int) -> bytes | None:
+        """The hash of a stored frame."""
+        found: bytes | None = await self._conn.fetchval(
+            "SELECT hash FROM frames"
+            " WHERE origin = $1 AND service = $2 AND channel = $3 AND number = $4",
+            key.origin, key.service, key.channel, number,
+        )  # fmt: skip
+        return found
+
+    async def follower(self, key: StreamKey, number: int) -> bytes | None:
+        """What the frame after `number` says of the hash of the one before it."""
+        found: bytes | None = await self._conn.fetchval(
+            "SELECT previous_hash FROM frames"
+            " WHERE origin = $1 AND service = $2 AND channel = $3 AND number = $4",
+            key.origin, key.service, key.channel, number + 1,
+        )  # fmt: skip
+        return found
+
+    async def missing(self, key: StreamKey, after: int, last: int) -> list[int]:
+        """At most 100 numbers after `after`, up to `last`, of which no frame is stored."""
+        rows = await self._conn.fetch(
+            """
+            SELECT number FROM generate_series($4::bigint + 1, $5::bigint) number
+             WHERE NOT EXISTS (SELECT FROM frames WHERE origin = $1 AND service = $2
+                                  AND channel = $3 AND frames.number = number.number)
+             ORDER BY number LIMIT 100
+            """,
+            key.origin, key.service, key.channel, after, last,
+        )  # fmt: skip
+        return [row["number"] for row in rows]
+
+    async def some(self, key: StreamKey, numbers: Iterable[int]) -> list[bytes]:
+        """The bodies of these frames, as far as they are stored."""
+        rows = await self._conn.fetch(
+            "SELECT body FROM frames WHERE origin = $1 AND service = $2 AND channel = $3"
+            " AND number = ANY ($4) ORDER BY number",
+            key.origin, key.service, key.channel, list(numbers),
+        )  # fmt: skip
+        return [row["body"] for row in rows]
+
+    async def verify(self, key: StreamKey, number: int) -> None:
+        """Remember that the signature was checked."""
+        await self._conn.execute(
+            "UPDATE frames SET verified = true"
+            " WHERE origin = $1 AND service = $2 AND channel = $3 AND number = $4",
+            key.origin, key.service, key.channel, number,
+        )  # fmt: skip
+
+    async def settle(self, reader: str, receipts: Iterable[tuple[StreamKey, int]]) -> None:
+        """How far a reader has committed: the latest receipt counts, also when it goes back."""
+        await self._conn.executemany(
+            """
+            INSERT INTO frame_receipts AS held VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT (reader, origin, service, channel) DO UPDATE SET frame = excluded.frame
+             WHERE held.frame <> excluded.frame
+            """,
+            [(reader, key.origin, key.service, key.channel, frame) for key, frame in receipts],
+        )
+
+    async def free(self, *, own: UUID, parent: bool, keep: timedelta) -> int:
+        """Forget frames that every reader has passed and that no backup may need; how many.
+
+        The readers of a stream are the parent, if there is one, and for streams of other nodes the
+        service of this node that keeps the copies.  A reader without a receipt has passed nothing.
+        """
+        status = await self._conn.execute(
+            """
+            DELETE FROM frames USING (
+                SELECT origin, service, channel,
+                       CASE WHEN count(held.frame) < count(*) THEN 0
+                            ELSE min(held.frame) END AS passed
+                  FROM streams
+                 CROSS JOIN LATERAL (SELECT 'parent' AS reader WHERE $2
+                                      UNION ALL SELECT service WHERE origin <> $1) reader
+                  LEFT JOIN frame_receipts held USING (reader, origin, service, channel)
+                 GROUP BY origin, service, channel) readers
+             WHERE frames.origin = readers.origin AND frames.service = readers.service
+               AND frames.channel = readers.channel AND frames.number <= readers.passed
+               AND frames.store_time < clock_timestamp() - $3::interval
+            """,
+            own, parent, keep,
+        )  # fmt: skip
+        return int(status.split()[-1])
+
+
+class Store:
+    """One transaction: all repositories on one connection, committed or undone together."""
+
+    def __init__(self, conn: Connection, sealer: Sealer) -> None:
+        self.nodes = Nodes(conn)
+        self.invitations = Invitations(conn)
+        self.enrollments = Enrollments(conn, sealer)
+        self.uplink = Uplink(conn, sealer)
+        self.streams = Streams(conn)
+        self.frames = Frames(conn)
+        self.outbox = Outbox(conn)
+
+
+def _stream(row: Any) -> Stream:
+    return Stream(
+        key=StreamKey(row["origin"], row["service"], row["channel"]),
+        frame=row["frame"], hash=row["hash"], number=row["number"], head=row["head"],
+        heard_age=row["heard_age"], rewound=row["rewound"], via=row["via"],
+    )  # fmt: skip

@@ -1,0 +1,5 @@
+"""The door for records of other nodes: the kinds whose copies sync keeps."""
+
+from services.sync.events import KIND
+
+KINDS = (KIND,)

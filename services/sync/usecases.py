@@ -1,0 +1,374 @@
+"""The use cases of sync.  Each is one transaction: load, decide, save, announce."""
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from kit import frames
+from kit.db import Pool
+from kit.sealing import Sealer
+from services.sync import domain
+from services.sync.domain import Invitation, Node, Stream, StreamKey
+from services.sync.events import joined
+from services.sync.store import Store
+from smartunion.sync.v1 import frame_pb2, sync_pb2
+
+PUSH_BYTES = 512 * 1024
+"""About how much one push carries; NATS takes messages of at most 1 MiB."""
+
+READ_BYTES = 4 * 2**20
+"""About how much one answer to a reader carries."""
+
+WANT_AGE = 5.0
+"""Seconds after which a want that was not repeated is forgotten."""
+
+Admit = Callable[[UUID, str], Awaitable[str]]
+"""Opens a child's account in NATS for its user key; returns the user's JWT, empty without NATS."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Wants:
+    """What readers here and above miss of each stream, until it is no longer said."""
+
+    _held: dict[StreamKey, tuple[float, set[int], set[int]]] = field(default_factory=dict)
+
+    def add(self, key: StreamKey, missing: Iterable[int], buckets: Iterable[int]) -> None:
+        """Say it again to keep it alive."""
+        self._held[key] = (monotonic(), set(missing), set(buckets))
+
+    def alive(self) -> dict[StreamKey, tuple[set[int], set[int]]]:
+        """Frames and buckets by stream."""
+        now = monotonic()
+        self._held = {key: held for key, held in self._held.items() if now - held[0] < WANT_AGE}
+        return {key: held[1:] for key, held in self._held.items()}
+
+
+class Sync:
+    def __init__(
+        self,
+        pool: Pool,
+        sealer: Sealer,
+        own: Node,
+        *,
+        admit: Admit,
+        nats_url: str,
+        wake: Callable[[], None],
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """
+        Args:
+            own: this node; its parent is not known here.
+            nats_url: what children are told of this node's NATS; empty if there is none.
+            wake: called after a commit that wrote to the outbox.
+        """
+        self._pool, self._sealer, self.own = pool, sealer, own
+        self._admit, self._nats_url, self._wake, self._clock = admit, nats_url, wake, clock
+        self.wants = Wants()
+        self.stored: list[Callable[[set[str]], None]] = []
+        """Called with the services of which frames were stored, after each commit."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Store]:
+        """All or nothing."""
+        async with self._pool.acquire() as conn, conn.transaction():
+            yield Store(conn, self._sealer)
+
+    # -- joining
+
+    async def invite(self, code: str, valid: timedelta | None) -> tuple[str, Invitation]:
+        """A new invitation, and its token, which is kept nowhere."""
+        domain.check_code(code, below=self.own.organization_code)
+        duration = domain.INVITATION_VALID if valid is None else valid
+        if not timedelta(0) < duration <= domain.INVITATION_LONGEST:
+            raise domain.DurationOutOfRange()
+        token = secrets.token_urlsafe(24)
+        invitation = Invitation(
+            token_hash=_hash(token), organization_code=code, expire_time=self._clock() + duration
+        )
+        async with self.transaction() as store:
+            await store.invitations.add(invitation)
+        return token, invitation
+
+    async def enroll(self, token: str, node: Node, nats_user_key: str) -> Any | None:
+        """The credentials of a child that shows an invitation; None until it is confirmed."""
+        domain.check_enrollment(node, nats_user_key)
+        async with self.transaction() as store:
+            invitation = await store.invitations.lock(_hash(token))
+            if invitation is None or not invitation.admits(node, at=self._clock()):
+                raise domain.InvitationInvalid()
+            await store.invitations.use(invitation.token_hash, node.id)
+            if not await store.enrollments.add(node, nats_user_key):
+                raise domain.InvitationInvalid()
+            row = await store.enrollments.lock(node.id)
+            if row is None or row["link_token"] is None:
+                return None
+            return {"link_token": store.enrollments.token(row), "user_jwt": row["user_jwt"],
+                    "nats_url": self._nats_url if row["user_jwt"] else ""}  # fmt: skip
+
+    async def enrollments(self) -> Sequence[Any]:
+        """The enrolments that wait for a confirmation."""
+        async with self.transaction() as store:
+            return await store.enrollments.waiting()
+
+    async def confirm(self, node: UUID, fingerprint: str) -> Node:
+        """Admit a child whose fingerprint was compared; again does no harm."""
+        async with self.transaction() as store:
+            row = await store.enrollments.lock(node)
+            if row is None:
+                raise domain.EnrollmentNotFound(node=f"nodes/{node}")
+            if domain.fingerprint(row["public_key"]) != fingerprint.strip().lower():
+                raise domain.FingerprintDifferent()
+            child = Node(
+                id=node, parent=self.own.id, organization_code=row["organization_code"],
+                display_name=row["display_name"], level=row["level"],
+                public_key=row["public_key"],
+            )  # fmt: skip
+            if row["link_token"] is not None:
+                return child
+            token = secrets.token_urlsafe(24)
+            user_jwt = await self._admit(node, row["nats_user_key"])
+            await store.enrollments.admit(
+                node, token=token, token_hash=_hash(token), user_jwt=user_jwt
+            )
+            change = joined(child, at=self._clock())
+            await store.nodes.add(change, child, origin=self.own.id)
+            await store.outbox.put(change)
+        self._wake()
+        return child
+
+    async def child(self, token: str) -> str | None:
+        """The name of the child that a link token belongs to."""
+        async with self.transaction() as store:
+            node = await store.enrollments.by_token(_hash(token))
+        return f"nodes/{node}" if node else None
+
+    # -- frames
+
+    async def append(
+        self, service: str, channel: str, entries: Sequence[Any], run: bytes, *,
+        after: int, head: int, key: Any,
+    ) -> int:  # fmt: skip
+        """Make frames of entries of an own log that follow `after`; the new cursor.
+
+        The frames are committed before they are sent: what was made is sent, also after a crash.
+        """
+        stream = StreamKey(self.own.id, service, channel)
+        proto = frame_pb2.Stream(origin=self.own.id.bytes, service=service, channel=channel)
+        async with self.transaction() as store:
+            row = await store.streams.lock(stream, via=None)
+            if row["number"] != after:
+                return int(row["number"])  # another replica was faster
+            number, hash_ = row["frame"], row["hash"]
+            for part in frames.split(entries):
+                frame = frames.make(proto, number + 1, hash_, part, key)
+                await store.streams.advance(frame, stream, run=run, verified=True)
+                number, hash_, after = frame.number, frame.hash, frame.last
+            await store.streams.hear(stream, head, timedelta(0), via=None)
+        if entries:
+            self._tell({service})
+        return after
+
+    async def push(
+        self, child: UUID, pushed: Sequence[frame_pb2.Frame],
+        heads: Sequence[tuple[StreamKey, int, timedelta]],
+    ) -> list[Stream]:  # fmt: skip
+        """Store what follows of each stream; how far each stream of the child goes.
+
+        Frames that are known are passed over, and frames after a hole: the receipt says where to
+        go on.
+        """
+        async with self.transaction() as store:
+            nodes = {node.id: node for node in await store.nodes.list()}
+            for frame in pushed:
+                await self._store_frame(store, child, nodes, frame)
+            for key, head, age in heads:
+                if _below(key.origin, child, nodes):
+                    await store.streams.hear(key, head, age, via=child)
+            streams = [stream for stream in await store.streams.list() if stream.via == child]
+        if pushed:
+            self._tell({frame.stream.service for frame in pushed})
+        return streams
+
+    async def _store_frame(
+        self, store: Store, child: UUID, nodes: Mapping[UUID, Node], frame: frame_pb2.Frame
+    ) -> None:
+        key = key_of(frame.stream)
+        if not _below(key.origin, child, nodes):
+            raise domain.OriginForeign(origin=f"nodes/{key.origin}", child=f"nodes/{child}")
+        row = await store.streams.lock(key, via=child)
+        if frame.number > row["frame"] + 1:
+            return
+        origin = nodes.get(key.origin)
+        try:
+            frames.check(frame, origin.public_key if origin else None)
+        except frames.FrameBroken as broken:
+            raise domain.FrameRejected(number=frame.number, part=str(broken)) from None
+        verified = origin is not None
+        if frame.number == row["frame"] + 1 and frame.previous_hash == row["hash"]:
+            await store.streams.advance(frame, key, verified=verified)
+        elif frame.number == row["frame"] + 1:
+            await store.streams.rewind(key)
+        else:
+            await self._refill(store, key, row, frame, verified=verified)
+
+    async def _refill(
+        self, store: Store, key: StreamKey, row: Any, frame: frame_pb2.Frame, *, verified: bool
+    ) -> None:
+        """A frame at or before the cursor: known, or gone from storage and sent again."""
+        held = await store.frames.hash(key, frame.number)
+        if held is None and frame.number == row["frame"]:
+            held = row["hash"]
+        expected = held or await store.frames.follower(key, frame.number)
+        if expected is not None and expected != frame.hash:
+            await store.streams.rewind(key)
+        elif await store.frames.hash(key, frame.number) is None:
+            await store.streams.store(frame, key, verified=verified)
+
+    async def read(
+        self, reader: str, cursors: Mapping[StreamKey, int]
+    ) -> tuple[list[frame_pb2.Frame], list[StreamKey]]:
+        """Frames of other nodes for a service of this one, and the streams that have a hole.
+
+        Only frames whose signature was checked with the key of their origin.
+        """
+        found: list[frame_pb2.Frame] = []
+        gaps: list[StreamKey] = []
+        async with self.transaction() as store:
+            await store.frames.settle(reader, cursors.items())
+            keys = {node.id: node.public_key for node in await store.nodes.list()}
+            for stream in sorted(await store.streams.list(), key=_urgent_first):
+                if stream.key.service != reader or stream.via is None:
+                    continue
+                if stream.key.origin not in keys:
+                    continue
+                after = cursors.get(stream.key, 0)
+                part = await _next(store, stream.key, after, keys[stream.key.origin])
+                found += part
+                if not part and stream.frame > after:
+                    missing = await store.frames.missing(stream.key, after, stream.frame)
+                    self.wants.add(stream.key, missing, ())
+                    gaps.append(stream.key)
+                if sum(frame.ByteSize() for frame in found) > READ_BYTES:
+                    break
+        return found, gaps
+
+    async def next_push(
+        self, cursors: Mapping[StreamKey, int], again: Mapping[StreamKey, set[int]]
+    ) -> list[frame_pb2.Frame]:
+        """What the parent is sent next: what it asked for again, then what follows its receipts."""
+        found: list[bytes] = []
+        async with self.transaction() as store:
+            for key, numbers in again.items():
+                found += await store.frames.some(key, numbers)
+            for stream in sorted(await store.streams.list(), key=_urgent_first):
+                after = cursors.get(stream.key, 0)
+                room = PUSH_BYTES - sum(map(len, found))
+                if stream.frame <= after or stream.rewound or room <= 0:
+                    continue
+                rows = await store.frames.after(stream.key, after, most=room)
+                whole = [row for at, row in enumerate(rows) if row["number"] == after + 1 + at]
+                found += [row["body"] for row in whole]
+                if not whole and stream.via is not None:
+                    missing = await store.frames.missing(stream.key, after, stream.frame)
+                    self.wants.add(stream.key, missing, ())
+        return _fitting(found)
+
+    async def streams(self) -> list[Stream]:
+        """How far every stream is known and stored."""
+        async with self.transaction() as store:
+            return await store.streams.list()
+
+    async def run_of(self, key: StreamKey) -> bytes:
+        """The run of an own log in which the last framed entry was numbered."""
+        async with self.transaction() as store:
+            return bytes((await store.streams.lock(key, via=None))["run"])
+
+    async def free(self, keep: timedelta, *, parent: bool) -> int:
+        """Forget the frames that no reader and no backup needs; how many."""
+        async with self.transaction() as store:
+            return await store.frames.free(own=self.own.id, parent=parent, keep=keep)
+
+    async def nodes(self) -> list[Node]:
+        """The nodes below."""
+        async with self.transaction() as store:
+            return await store.nodes.list()
+
+    def _tell(self, services: set[str]) -> None:
+        for told in self.stored:
+            told(services)
+
+
+def key_of(stream: frame_pb2.Stream) -> StreamKey:
+    """The key of a stream on the wire."""
+    return StreamKey(UUID(bytes=stream.origin), stream.service, stream.channel)
+
+
+def to_stream(key: StreamKey) -> frame_pb2.Stream:
+    """A stream as it travels."""
+    return frame_pb2.Stream(origin=key.origin.bytes, service=key.service, channel=key.channel)
+
+
+def to_receipt(stream: Stream) -> sync_pb2.Receipt:
+    """How far a stream is stored, as it travels."""
+    return sync_pb2.Receipt(
+        stream=to_stream(stream.key), frame=stream.frame, hash=stream.hash, rewound=stream.rewound
+    )
+
+
+def _below(origin: UUID, child: UUID, nodes: Mapping[UUID, Node]) -> bool:
+    """Whether a node may come over a child: the child, a node below it, or one not known yet."""
+    at: UUID | None = origin
+    while at is not None and at != child:
+        if at not in nodes:
+            return at == origin  # its record travels in another stream, and may come later
+        at = nodes[at].parent
+    return at == child
+
+
+async def _next(
+    store: Store, key: StreamKey, after: int, public_key: bytes
+) -> list[frame_pb2.Frame]:
+    """The stored frames that follow without a hole, each with a checked signature."""
+    part: list[frame_pb2.Frame] = []
+    for row in await store.frames.after(key, after, most=READ_BYTES // 4):
+        frame = frame_pb2.Frame.FromString(row["body"])
+        if frame.number != after + 1 + len(part):
+            break
+        if not row["verified"]:
+            try:
+                frames.check(frame, public_key)
+            except frames.FrameBroken:
+                break
+            await store.frames.verify(key, frame.number)
+        part.append(frame)
+    return part
+
+
+def _urgent_first(stream: Stream) -> tuple[bool, str, str]:
+    return stream.key.channel != "urgent", str(stream.key.origin), stream.key.service
+
+
+def _fitting(bodies: Sequence[bytes]) -> list[frame_pb2.Frame]:
+    """As many as one push carries, and at least one."""
+    size = 0
+    found: list[frame_pb2.Frame] = []
+    for body in bodies:
+        size += len(body)
+        if found and size > PUSH_BYTES:
+            break
+        found.append(frame_pb2.Frame.FromString(body))
+    return found
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
