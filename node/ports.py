@@ -44,11 +44,11 @@ def free(host: str = "127.0.0.1") -> int:
 
 
 async def assign(
-    wanted: Mapping[str, int], *, memory: Path, host: str, patience: float = 15
+    wanted: Mapping[str, int], *, memory: Path, host: str, patience: float
 ) -> dict[str, int]:
     """A port for each name: the wanted one, or for 0 the one in `memory`, or a new one, remembered.
 
-    A port in use gets `patience` seconds: what an earlier run left behind may be about to end.
+    A port in use gets `patience` seconds to become free.
 
     Raises:
         PortTaken: if it is still in use then.

@@ -142,7 +142,7 @@ async def _end_leftovers(cluster: Path) -> None:
 
     The caller is the only one who may run a server here, so what is left is nobody's.
     """
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 2
     while left := _working_in(cluster):
         for pid in left:
             _send(pid, signal.SIGQUIT if time.monotonic() < deadline else signal.SIGKILL)

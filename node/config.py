@@ -1,0 +1,134 @@
+"""What an operator decides about a node: one TOML file."""
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from node.problems import ConfigMalformed, ConfigNotFound, NotLoopback
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""0: a free one, chosen at the first start and kept in data/ports.json."""
+
+EXAMPLE = """\
+# A node of Smart Union.  Start it with: smartunion node up --config THIS_FILE
+
+name = "成都市总工会"      # what people call it
+organization = "5101"      # division code: 0 nation, 51 province, 5101 city, 510104 county …
+level = "city"             # national province city county township grassroots group
+data = "data"              # folder for all that it keeps, relative to this file
+profile = "development"    # development or production
+
+[postgres]
+dsn = ""                   # of a role that may create databases; empty: the embedded server
+
+[nats]
+url = ""                   # empty: the embedded server
+creds = ""                 # credentials file, relative to this file
+
+[listen]
+host = "127.0.0.1"
+membership = 0             # 0: a free port, kept in data/ports.json
+sync = 0
+nats = 0
+postgres = 0
+
+[parent]
+sync = ""                  # host:port of the parent's sync; empty: this node starts alone
+nats = ""                  # the parent's NATS, if not where the parent says it is
+invitation = ""            # the token that the parent's operator made for this node
+"""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PostgresConfig(Section):
+    dsn: str = ""
+    """Of a role that may create roles and databases; empty: the embedded server."""
+
+
+class NatsConfig(Section):
+    url: str = ""
+    """Empty: the embedded server."""
+    creds: str = ""
+    """The path of a credentials file, relative to the config."""
+
+
+class ListenConfig(Section):
+    host: str = "127.0.0.1"
+    membership: Port = 0
+    sync: Port = 0
+    nats: Port = 0
+    postgres: Port = 0
+
+
+class ParentConfig(Section):
+    sync: str = Field(default="", pattern=r"^(|.+:\d{1,5})$")
+    """host:port; empty: the node starts alone."""
+    nats: str = ""
+    """Instead of the address that the parent announces."""
+    invitation: str = ""
+
+
+class NodeConfig(Section):
+    name: str = Field(min_length=1, max_length=200)
+    organization: str = Field(pattern=r"^[0-9A-Za-z-]{1,36}$")
+    """The division code of the organisation that the node serves; `0` is the nation."""
+    level: Literal["national", "province", "city", "county", "township", "grassroots", "group"]
+    data: Path = Path("data")
+    """Absolute once loaded."""
+    profile: Literal["development", "production"] = "development"
+    postgres: PostgresConfig = PostgresConfig()
+    nats: NatsConfig = NatsConfig()
+    listen: ListenConfig = ListenConfig()
+    parent: ParentConfig = ParentConfig()
+
+
+def load(file: Path) -> NodeConfig:
+    """The config in `file`.
+
+    Raises:
+        ConfigNotFound: if there is no such file.
+        ConfigMalformed: if it cannot be read, with the setting that is wrong.
+        NotLoopback: if it listens beyond this machine.
+    """
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        config = NodeConfig.model_validate(values)
+    except FileNotFoundError:
+        raise ConfigNotFound(config=file) from None
+    except ValidationError as error:
+        raise _malformed(file, error) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigMalformed(config=file, setting="the file", problem=error) from None
+    if not is_loopback(config.listen.host):
+        raise NotLoopback(host=config.listen.host)
+    folder = file.resolve().parent
+    creds = config.nats.creds and str(folder / config.nats.creds)
+    nats = config.nats.model_copy(update={"creds": creds})
+    return config.model_copy(update={"data": folder / config.data, "nats": nats})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
+    (True, False, True)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _malformed(file: Path, error: ValidationError) -> ConfigMalformed:
+    """The first thing that is wrong; the value is left out, as it may be secret."""
+    first = error.errors()[0]
+    setting = ".".join(str(part) for part in first["loc"])
+    unknown = first["type"] == "extra_forbidden"
+    problem = "there is no such setting" if unknown else first["msg"]
+    return ConfigMalformed(config=file, setting=setting, problem=problem)
