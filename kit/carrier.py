@@ -23,6 +23,8 @@ EVENTS = StreamConfig(name="EVENTS", subjects=["smartunion.>", "head.>"], max_ag
 
 SILENCE = 3.0
 """Seconds without a head after which a reader looks for itself."""
+ALONE = 0.25
+"""The same while there is no carrier."""
 
 FAILURES = (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError, asyncio.TimeoutError)
 
@@ -97,6 +99,11 @@ class Carrier:
         event = asyncio.Event()
         self._wakers.setdefault(f"head.{service}.{channel}", []).append(event)
         return event
+
+    async def heard(self, waker: asyncio.Event) -> bool:
+        """Wait for a head, but not for ever; whether there was one."""
+        connected = self._client is not None and self._client.is_connected
+        return await waited(waker, SILENCE if connected else ALONE)
 
     def serve(self, subject: str, answer: Callable[[Msg], Awaitable[None]]) -> None:
         """Answer requests on a subject, one replica each.  Before `run`."""

@@ -14,7 +14,7 @@ from uuid import UUID
 import grpc
 
 from kit import proofs
-from kit.carrier import SILENCE, Carrier, waited
+from kit.carrier import Carrier
 from kit.db import PASSING, Connection, Pool
 from kit.frames import FrameBroken, Line, lines
 from kit.records import CERTIFICATE, Kind, group_hash, record_hash
@@ -39,7 +39,7 @@ class Copies:
         self._kinds = {kind.name: kind for kind in kinds}
         self._sync = sync_pb2_grpc.SyncServiceStub(sync)
         self._metadata = metadata
-        self._wake = carrier.waker("frames", service)
+        self._carrier, self._wake = carrier, carrier.waker("frames", service)
 
     async def run(self) -> None:
         """Until cancelled.  What passes by itself is survived by beginning again."""
@@ -53,7 +53,7 @@ class Copies:
                 logger.info("copies begin again", extra={"error": type(error).__name__})
                 await asyncio.sleep(0.2)
             else:
-                await waited(self._wake, SILENCE)
+                await self._carrier.heard(self._wake)
 
     async def step(self) -> bool:
         """Read and apply what follows the cursors; whether there was anything."""

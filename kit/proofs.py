@@ -303,7 +303,7 @@ async def _save(
     )  # fmt: skip
 
 
-async def proof_of(conn: Connection | Pool, origin: UUID, channel: str) -> log_pb2.Proof:
+async def proof_of(conn: "Connection | Pool", origin: UUID, channel: str) -> log_pb2.Proof:
     """The proof of one stream as it stands."""
     for proof in await list_proofs(conn):
         if proof.origin == origin.bytes and proof.channel == channel:
@@ -311,7 +311,7 @@ async def proof_of(conn: Connection | Pool, origin: UUID, channel: str) -> log_p
     return log_pb2.Proof(origin=origin.bytes, channel=channel, verdict=log_pb2.UNPROVEN)
 
 
-async def list_proofs(conn: Connection | Pool) -> list[log_pb2.Proof]:
+async def list_proofs(conn: "Connection | Pool") -> list[log_pb2.Proof]:
     """The proofs of all streams whose records are kept here."""
     rows = await conn.fetch(
         """

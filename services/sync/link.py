@@ -25,7 +25,7 @@ from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
 
 from kit import accounts
-from kit.carrier import FAILURES, SILENCE, Carrier, dial, waited
+from kit.carrier import FAILURES, Carrier, dial, waited
 from kit.db import PASSING
 from kit.errors import Refusal
 from kit.log import BATCH, HEARTBEAT
@@ -57,7 +57,7 @@ class Framer:
         self._sync, self._key = sync, key
         self._log, self._metadata = log_pb2_grpc.LogServiceStub(peer), metadata
         self._service, self._channel = service, channel
-        self._wake = carrier.waker(service, channel)
+        self._carrier, self._wake = carrier, carrier.waker(service, channel)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -89,7 +89,7 @@ class Framer:
                 )  # fmt: skip
             run = answer.run
             if after >= answer.head:
-                await waited(self._wake, SILENCE)
+                await self._carrier.heard(self._wake)
 
 
 class Uplink:
@@ -126,7 +126,7 @@ class Uplink:
                     with suppress(*FAILURES):
                         await self._nats.close()
 
-    async def _join(self, stub: sync_pb2_grpc.SyncServiceAsyncStub) -> Any:
+    async def _join(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub") -> Any:
         """The credentials of the parent: those kept, or asked for until an operator confirms."""
         while True:
             with suppress(*PASSING):
@@ -137,7 +137,7 @@ class Uplink:
                 await self._enroll(stub, accounts.key_from_seed(seed).public)
             await asyncio.sleep(0.5)
 
-    async def _enroll(self, stub: sync_pb2_grpc.SyncServiceAsyncStub, user_key: str) -> None:
+    async def _enroll(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", user_key: str) -> None:
         request = sync_pb2.EnrollRequest(
             token=self._invitation, node=self._node, public_key=self._public_key,
             nats_user_key=user_key,
@@ -167,7 +167,7 @@ class Uplink:
             url, user_credentials=RawCredentials(creds), inbox_prefix=prefix.encode()
         )
 
-    async def _push_forever(self, stub: sync_pb2_grpc.SyncServiceAsyncStub) -> None:
+    async def _push_forever(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub") -> None:
         greeted = False
         while True:
             try:
@@ -181,7 +181,7 @@ class Uplink:
             if not pushed:
                 await waited(self.wake, HEARTBEAT)
 
-    async def _push(self, stub: sync_pb2_grpc.SyncServiceAsyncStub, greeted: bool) -> bool:
+    async def _push(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", greeted: bool) -> bool:
         """One push; the first only asks for receipts.  Whether to go on at once."""
         again, self._again = self._again, {}
         found = await self._sync.next_push(self._cursors, again) if greeted else []
@@ -208,7 +208,7 @@ class Uplink:
         return heads
 
     async def _send(
-        self, stub: sync_pb2_grpc.SyncServiceAsyncStub, request: sync_pb2.PushFramesRequest
+        self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", request: sync_pb2.PushFramesRequest
     ) -> sync_pb2.PushFramesResponse:
         """Over NATS if it is there and answers, else over gRPC: the same message."""
         if self._nats is not None and self._nats.is_connected:

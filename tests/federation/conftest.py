@@ -1,0 +1,67 @@
+"""Three nodes in a line, and what they stand on."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from node import engines
+from tests.federation import nodes
+from tests.federation.nodes import Node
+
+
+@dataclass
+class Line:
+    """A nation, a province below it, a city below that."""
+
+    nation: Node
+    province: Node
+    city: Node
+
+    @property
+    def all(self) -> tuple[Node, ...]:
+        return self.nation, self.province, self.city
+
+
+async def make_line(postgres: str, folder: Path) -> Line:
+    """Three nodes that have not been started."""
+    return Line(
+        await nodes.make(postgres, folder / "nation", "0", "national"),
+        await nodes.make(postgres, folder / "province", "51", "province"),
+        await nodes.make(postgres, folder / "city", "5101", "city"),
+    )
+
+
+async def start_line(line: Line) -> None:
+    """Start them from the top, each joining the one above."""
+    await line.nation.start()
+    for child, parent in ((line.province, line.nation), (line.city, line.province)):
+        await nodes.join(child, parent)
+        await child.start()
+        await nodes.confirm(child, parent)
+
+
+@pytest.fixture
+async def line(postgres: str, tmp_path: Path) -> AsyncIterator[Line]:
+    """Three nodes without NATS: the frames go over gRPC alone."""
+    line = await make_line(postgres, tmp_path)
+    await start_line(line)
+    yield line
+    for node in line.all:
+        await node.stop()
+
+
+@pytest.fixture
+async def carried(postgres: str, tmp_path: Path) -> AsyncIterator[Line]:
+    """Three nodes, each with a NATS of its own."""
+    line = await make_line(postgres, tmp_path)
+    async with AsyncExitStack() as stack:
+        for node in line.all:
+            server = await stack.enter_async_context(engines.nats(node.folder))
+            node.nats, node.creds = server.url, str(server.keys.node_creds)
+        await start_line(line)
+        yield line
+        for node in line.all:
+            await node.stop()

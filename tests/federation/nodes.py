@@ -1,0 +1,159 @@
+"""Nodes for tests: real services on real PostgreSQL, gRPC and NATS, in the process of the test."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import grpc
+
+from kit import config, tokens
+from kit.ids import uuid7
+from kit.rpc import CHANNEL_OPTIONS
+from node import databases, ports
+from services.sync import __main__ as sync
+from services.sync.config import Settings as SyncSettings
+from smartunion.event.v1 import log_pb2, log_pb2_grpc
+from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
+from tests.federation.things import CRY, THING, Things
+from tests.federation.things import serve as serve_things
+
+OFFICER = "officers/li-na"
+
+
+@dataclass
+class Node:
+    """One node: its settings, and what runs of it."""
+
+    id: UUID
+    code: str
+    level: str
+    folder: Path
+    databases: dict[str, str]
+    addresses: dict[str, str]
+    key: bytes
+    nats: str = ""
+    creds: str = ""
+    parent: str = ""
+    parent_nats: str = ""
+    invitation: str = ""
+    running: dict[str, tuple[asyncio.Event, "asyncio.Task[None]"]] = field(default_factory=dict)
+    things: Things = None  # type: ignore[assignment]
+    kinds: tuple[Any, ...] = (THING, CRY)
+
+    def settings(self, service: str) -> dict[str, Any]:
+        return {
+            "database_url": self.databases[service], "listen": self.addresses[service],
+            "nats_url": self.nats, "nats_creds": self.creds, "profile": "development",
+            "node": self.id, "node_name": self.code, "organization": self.code,
+            "level": self.level, "secrets": self.folder / "secrets", "peers": self.addresses,
+        }  # fmt: skip
+
+    async def start(self, *names: str) -> None:
+        for name in names or ("things", "sync"):
+            stop = asyncio.Event()
+            made: asyncio.Future[Things] = asyncio.get_running_loop().create_future()
+            if name == "sync":
+                settings = SyncSettings(
+                    **self.settings("sync"), parent=self.parent, parent_nats=self.parent_nats,
+                    invitation=self.invitation, nats_public_url=self.nats,
+                )  # fmt: skip
+                task = asyncio.create_task(sync.serve(settings, stop))
+            else:
+                shared = config.Settings(**self.settings(name))
+                task = asyncio.create_task(serve_things(shared, stop, made, self.kinds))
+            self.running[name] = (stop, task)
+            if name == "things":
+                await asyncio.wait([task, made], return_when=asyncio.FIRST_COMPLETED)
+                self.things = made.result() if made.done() else task.result()  # type: ignore
+
+    async def stop(self, *names: str) -> None:
+        """End services at once, as a crash would: nothing is drained."""
+        for name in names or list(self.running):
+            _, task = self.running.pop(name)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def token(self, name: str = OFFICER) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {tokens.sign(self.key, name)}"),)
+
+    async def network(self) -> dict[str, sync_pb2.NetworkNode]:
+        """GetNetwork, by division code."""
+        async with grpc.aio.insecure_channel(self.addresses["sync"]) as channel:
+            stub = sync_pb2_grpc.SyncServiceStub(channel)
+            request = sync_pb2.GetNetworkRequest()
+            answer = await stub.GetNetwork(
+                request, metadata=self.token(), timeout=5, wait_for_ready=True
+            )
+        return {node.node.organization_code: node for node in answer.nodes}
+
+    async def proof(self, origin: "Node", channel: str = "records") -> log_pb2.Proof:
+        """What `things` of this node can prove of the things of another."""
+        for stream in (await self.network())[origin.code].streams:
+            if stream.service == "things" and stream.proof.channel == channel:
+                return stream.proof
+        return log_pb2.Proof()
+
+    async def recount(self, origin: "Node") -> log_pb2.Proof:
+        async with grpc.aio.insecure_channel(self.addresses["things"]) as channel:
+            request = log_pb2.RecountRequest(origin=origin.id.bytes, channel="records")
+            return await log_pb2_grpc.LogServiceStub(channel).Recount(
+                request, metadata=self.token("services/sync")
+            )
+
+    @asynccontextmanager
+    async def sync_stub(self) -> "AsyncIterator[sync_pb2_grpc.SyncServiceAsyncStub]":
+        async with grpc.aio.insecure_channel(
+            self.addresses["sync"], options=CHANNEL_OPTIONS
+        ) as channel:
+            yield sync_pb2_grpc.SyncServiceStub(channel)
+
+
+async def make(postgres: str, folder: Path, code: str, level: str) -> Node:
+    """A node with databases of its own on the server of `postgres`."""
+    node_id, key = uuid7(), secrets.token_bytes(32)
+    (folder / "secrets").mkdir(parents=True)
+    for name in ("node.key", "data.key"):
+        (folder / "secrets" / name).write_text(secrets.token_hex(32))
+    (folder / "secrets" / "token.key").write_text(key.hex())
+    names = ("things", "sync")
+    made = {
+        name: await databases.create(postgres, f"{name}_{node_id.hex}", password="test")
+        for name in names
+    }
+    addresses = {name: f"127.0.0.1:{ports.free()}" for name in names}
+    return Node(node_id, code, level, folder, made, addresses, key)
+
+
+async def join(child: Node, parent: Node) -> None:
+    """Have a running parent invite, and set the child up to join when it starts."""
+    async with parent.sync_stub() as stub:
+        invitation = await stub.CreateInvitation(
+            sync_pb2.CreateInvitationRequest(organization_code=child.code),
+            metadata=parent.token(), timeout=10, wait_for_ready=True,
+        )  # fmt: skip
+    child.parent, child.invitation = parent.addresses["sync"], invitation.token
+
+
+async def confirm(child: Node, parent: Node) -> None:
+    """Have the operators of a running parent and child compare the fingerprint."""
+    async with child.sync_stub() as stub:
+        own = await stub.GetNode(
+            sync_pb2.GetNodeRequest(), metadata=child.token(), timeout=10, wait_for_ready=True
+        )
+    async with parent.sync_stub() as stub:
+        while True:
+            waiting = await stub.ListEnrollments(
+                sync_pb2.ListEnrollmentsRequest(), metadata=parent.token(), timeout=10
+            )
+            if any(item.node.name == own.name for item in waiting.enrollments):
+                break
+            await asyncio.sleep(0.05)
+        await stub.ConfirmEnrollment(
+            sync_pb2.ConfirmEnrollmentRequest(name=own.name, fingerprint=own.fingerprint),
+            metadata=parent.token(), timeout=10,
+        )  # fmt: skip

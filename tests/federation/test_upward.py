@@ -1,0 +1,100 @@
+"""What is committed at a city is readable at the nation, and the nation can prove it."""
+
+import asyncio
+from uuid import UUID
+
+from smartunion.event.v1 import log_pb2
+from tests.eventually import eventually
+from tests.federation.conftest import Line
+from tests.federation.nodes import Node
+from tests.federation.things import CRY
+
+
+async def proved(line: Line, expected: dict[UUID, int], *, within: float = 20) -> None:
+    """The nation holds exactly these versions of the city's things, and says COMPLETE of them."""
+
+    async def check() -> None:
+        assert await line.nation.things.versions(line.city.id) == expected
+        proof = await line.nation.proof(line.city)
+        assert log_pb2.Verdict.Name(proof.verdict) == "COMPLETE"
+        assert sum(count.records for count in proof.counts) == len(expected)
+
+    await eventually(check, within=within)
+
+
+async def test_what_a_city_commits_is_readable_and_proved_at_the_nation(line: Line) -> None:
+    ids = await line.city.things.add(3_000)
+    await line.city.things.save(ids[:100], version=2)
+    await proved(line, dict.fromkeys(ids, 1) | dict.fromkeys(ids[:100], 2))
+    network = await line.nation.network()
+    assert list(network) == ["0", "51", "5101"]
+    assert network["5101"].connected and network["5101"].lag_entries == 0
+    assert network["0"].covered_nodes == network["0"].subtree_nodes == 3
+
+
+async def test_nats_carries_the_same(carried: Line) -> None:
+    ids = await carried.city.things.add(3_000)
+    await proved(carried, dict.fromkeys(ids, 1))
+
+
+async def test_a_node_works_alone_and_catches_up(line: Line) -> None:
+    first = await line.city.things.add(10)
+    await proved(line, dict.fromkeys(first, 1))
+    await line.province.stop()
+    second = await line.city.things.add(50)
+
+    async def alone() -> None:
+        assert (await line.city.network())["5101"].verdict == log_pb2.COMPLETE
+        assert not (await line.nation.network())["51"].connected
+
+    await eventually(alone)
+    await line.province.start()
+    await proved(line, dict.fromkeys(first + second, 1))
+
+
+async def test_whatever_service_dies_while_records_are_written_nothing_is_lost(
+    carried: Line,
+) -> None:
+    line = carried
+    acknowledged: dict[UUID, int] = {}
+    stop = asyncio.Event()
+
+    async def write() -> None:
+        while not stop.is_set():
+            try:
+                ids = await line.city.things.add(20)
+                acknowledged.update(dict.fromkeys(ids, 1))
+                await line.city.things.save(ids[:5], version=2)
+                acknowledged.update(dict.fromkeys(ids[:5], 2))
+            except Exception:
+                await asyncio.sleep(0.05)  # the service was down: nothing was acknowledged
+
+    writers = [asyncio.create_task(write()) for _ in range(4)]
+    victims: list[tuple[Node, str]] = [
+        (line.city, "sync"), (line.province, "sync"), (line.province, "things"),
+        (line.nation, "things"), (line.nation, "sync"), (line.city, "things"),
+    ]  # fmt: skip
+    for node, name in victims:
+        await asyncio.sleep(0.3)
+        await node.stop(name)
+        await node.start(name)
+    stop.set()
+    await asyncio.gather(*writers)
+    held = await line.city.things.versions(line.city.id)
+    assert {id_: held.get(id_, 0) >= version for id_, version in acknowledged.items()} == (
+        dict.fromkeys(acknowledged, True)
+    )
+    await proved(line, held, within=30)
+
+
+async def test_an_urgent_entry_overtakes_what_is_queued(line: Line) -> None:
+    await line.province.stop()
+    await line.city.things.add(10_000)
+    [cry] = await line.city.things.add(1, CRY)
+    await line.province.start()
+
+    async def heard() -> int:
+        assert await line.nation.things.versions(line.city.id, CRY) == {cry: 1}
+        return len(await line.nation.things.versions(line.city.id))
+
+    assert await eventually(heard, within=20) < 10_000
