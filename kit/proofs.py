@@ -8,7 +8,7 @@ found, by whoever holds the table, from nothing but the table.
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,51 +32,56 @@ STUCK = 60.0
 ALL_BUCKETS = range(256)
 
 
+Cell = tuple[int, str]
+"""A bucket and a kind."""
+
+
 @dataclass(slots=True)
 class Sums:
-    """Records per kind, and the digest per bucket."""
+    """How many records there are and what their hashes sum to, per bucket and kind."""
 
-    counts: Counter[str] = field(default_factory=Counter)
-    digests: list[int] = field(default_factory=lambda: [0] * 256)
+    records: Counter[Cell] = field(default_factory=Counter)
+    digests: Counter[Cell] = field(default_factory=Counter)
+    """Modulo 2^128."""
+    altered: set[int] = field(default_factory=set)
+    """Of a recount: buckets with a row whose columns are not those of its section."""
 
-    @property
-    def digest(self) -> int:
-        """The sum over all buckets."""
-        return sum(self.digests) % MODULUS
+    def add(self, at: int, kind: str, records: int, digest: int) -> None:
+        """Count more records, or take some away."""
+        self.records[at, kind] += records
+        self.digests[at, kind] = (self.digests[at, kind] + digest) % MODULUS
+
+    def counts(self) -> dict[str, int]:
+        """The records per kind, where there are any."""
+        counts: Counter[str] = Counter()
+        for (_, kind), records in self.records.items():
+            counts[kind] += records
+        return dict(+counts)
+
+    def by_bucket(self) -> list[int]:
+        """The 256 digests over all kinds."""
+        digests = [0] * 256
+        for (at, _), digest in self.digests.items():
+            digests[at] = (digests[at] + digest) % MODULUS
+        return digests
 
 
 async def sums_of(conn: Connection, origin: UUID, channel: str) -> Sums:
     """The running sums of a stream."""
     sums = Sums()
     for row in await conn.fetch(
-        "SELECT kind, bucket, records, digest FROM sums WHERE origin = $1 AND channel = $2",
+        "SELECT bucket, kind, records, digest FROM sums WHERE origin = $1 AND channel = $2",
         origin, channel,
     ):  # fmt: skip
-        sums.counts[row["kind"]] += row["records"]
-        at = row["bucket"]
-        sums.digests[at] = (sums.digests[at] + int(row["digest"])) % MODULUS
+        sums.add(row["bucket"], row["kind"], row["records"], int(row["digest"]))
     return sums
-
-
-@dataclass(slots=True)
-class Recounted:
-    """What the tables hold, per bucket and kind."""
-
-    records: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
-    digests: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
-    altered: set[int] = field(default_factory=set)
-    """Buckets with a row whose columns are not those of its section."""
-
-    def digest(self, at: int) -> int:
-        """The digest of one bucket over all kinds."""
-        return sum(total for (b, _), total in self.digests.items() if b == at) % MODULUS
 
 
 async def recount(
     conn: Connection, kinds: Iterable[Kind], origin: UUID, channel: str, buckets: Sequence[int]
-) -> Recounted:
+) -> Sums:
     """Count the records of some buckets again, from every field of their rows."""
-    found = Recounted()
+    found = Sums()
     for kind in kinds:
         if kind.channel != channel:
             continue
@@ -89,14 +94,13 @@ async def recount(
     return found
 
 
-def _count(found: Recounted, kind: Kind, row: tuple[Any, ...]) -> None:
+def _count(found: Sums, kind: Kind, row: tuple[Any, ...]) -> None:
     record, owner_epoch, version, hash_, public, *values = row
-    at = bucket(record)
-    computed = record_hash(kind.name, record, owner_epoch, version, {"public": group_hash(public)})
-    found.records[at, kind.name] += 1
-    found.digests[at, kind.name] = (found.digests[at, kind.name] + element(computed)) % MODULUS
+    groups = {"public": group_hash(public)}
+    computed = record_hash(kind.name, record, owner_epoch, version, groups)
+    found.add(bucket(record), kind.name, 1, element(computed))
     if computed != hash_ or tuple(values) != kind.parse(public):
-        found.altered.add(at)
+        found.altered.add(bucket(record))
 
 
 def turn(next_bucket: int, records: int) -> list[int]:
@@ -131,22 +135,22 @@ async def audit(
     async with conn.transaction(isolation="repeatable_read"):
         proof = await _proof(conn, node, channel)
         sums = await sums_of(conn, node, channel)
-        buckets = [*ALL_BUCKETS] if whole else turn(proof["next_bucket"], sums.counts.total())
-        expected = sums.digests
+        records = sum(sums.counts().values())
+        buckets = [*ALL_BUCKETS] if whole else turn(proof["next_bucket"], records)
         stuck = False
         for row in await conn.fetch(
             """
-            SELECT bucket(id) AS bucket, max(clock_timestamp() - insert_time) AS age,
+            SELECT bucket(id) AS bucket, kind, max(clock_timestamp() - insert_time) AS age,
                    modulo(sum(element(hash)) - coalesce(sum(element(before)), 0)) AS digest
-              FROM outbox WHERE channel = $1 GROUP BY 1
+              FROM outbox WHERE channel = $1 GROUP BY 1, 2
             """,
             channel,
         ):
-            at = row["bucket"]
-            expected[at] = (expected[at] + int(row["digest"])) % MODULUS
+            sums.add(row["bucket"], row["kind"], 0, int(row["digest"]))
             stuck = stuck or row["age"].total_seconds() > STUCK
         found = await recount(conn, kinds, node, channel, buckets)
-        wrong = {b for b in buckets if found.digest(b) != expected[b]} | found.altered
+        expected, held = sums.by_bucket(), found.by_bucket()
+        wrong = {b for b in buckets if held[b] != expected[b]} | found.altered
         wrong |= set(proof["buckets"]) - set(buckets)
         verdict = log_pb2.DIFFERENT if wrong or stuck else log_pb2.COMPLETE
         await conn.execute(
@@ -172,9 +176,9 @@ async def certify(
         run=run.bytes,
         counts=[
             log_pb2.Certificate.Count(kind=kind, records=records)
-            for kind, records in sorted(sums.counts.items())
+            for kind, records in sorted(sums.counts().items())
         ],
-        digests=b"".join(digest.to_bytes(16, "big") for digest in sums.digests),
+        digests=b"".join(digest.to_bytes(16, "big") for digest in sums.by_bucket()),
         audited=proof["verdict"] == log_pb2.COMPLETE,
     )
     await _save(conn, node, channel, certificate, proof["verdict"], sums)
@@ -194,14 +198,14 @@ async def compare(
     """
     proof = await _proof(conn, origin, channel)
     sums = await sums_of(conn, origin, channel)
-    buckets = turn(proof["next_bucket"], sums.counts.total())
+    buckets = turn(proof["next_bucket"], sum(sums.counts().values()))
     altered = await _put_right(conn, kinds, origin, channel, sums, buckets)
     sums = await sums_of(conn, origin, channel)
     parked = await _with_parked(conn, kinds, origin, channel, sums)
-    certified = _digests(certificate)
-    wrong = {b for b in ALL_BUCKETS if sums.digests[b] != certified[b]} | altered
+    certified, held = _digests(certificate), sums.by_bucket()
+    wrong = {b for b in ALL_BUCKETS if held[b] != certified[b]} | altered
     counts = {count.kind: count.records for count in certificate.counts}
-    if wrong or not certificate.audited or (not parked and counts != dict(+sums.counts)):
+    if wrong or not certificate.audited or (not parked and counts != sums.counts()):
         verdict = log_pb2.DIFFERENT
     else:
         verdict = log_pb2.COMPLETE_BUT_PARKED if parked else log_pb2.COMPLETE
@@ -222,7 +226,8 @@ async def recount_copies(
         sums = await sums_of(conn, origin, channel)
         wrong = await _put_right(conn, kinds, origin, channel, sums, ALL_BUCKETS)
         after = await sums_of(conn, origin, channel)
-        wrong |= {b for b in ALL_BUCKETS if sums.digests[b] != after.digests[b]}
+        was, now = sums.by_bucket(), after.by_bucket()
+        wrong |= {b for b in ALL_BUCKETS if was[b] != now[b]}
         if wrong:
             await conn.execute(
                 "UPDATE proofs SET verdict = $3, buckets = $4 WHERE origin = $1 AND channel = $2",
@@ -236,7 +241,7 @@ def _digests(certificate: log_pb2.Certificate) -> list[int]:
 
 
 async def _put_right(
-    conn: Connection, kinds: Iterable[Kind], origin: UUID, channel: str,
+    conn: Connection, kinds: Sequence[Kind], origin: UUID, channel: str,
     sums: Sums, buckets: Sequence[int],
 ) -> set[int]:  # fmt: skip
     """Recount buckets; where the sums are not those of the table, the table's are taken.
@@ -246,17 +251,16 @@ async def _put_right(
     """
     found = await recount(conn, kinds, origin, channel, buckets)
     for at in buckets:
-        if found.digest(at) == sums.digests[at]:
-            continue
-        await conn.execute(
-            "DELETE FROM sums WHERE origin = $1 AND channel = $2 AND bucket = $3",
-            origin, channel, at,
-        )  # fmt: skip
-        for (b, kind), records in found.records.items():
-            if b == at:
+        for kind in kinds:  # of a kind that this version does not know, nothing can be said
+            cell = at, kind.name
+            if found.digests[cell] != sums.digests[cell]:
                 await conn.execute(
-                    "INSERT INTO sums VALUES ($1, $2, $3, $4, $5, $6)",
-                    origin, channel, kind, at, records, found.digests[b, kind],
+                    """
+                    INSERT INTO sums VALUES ($1, $2, $3, $4, $5, $6)
+                    ON CONFLICT (origin, channel, kind, bucket) DO UPDATE
+                       SET records = excluded.records, digest = excluded.digest
+                    """,
+                    origin, channel, kind.name, at, found.records[cell], found.digests[cell],
                 )  # fmt: skip
     return found.altered
 
@@ -281,9 +285,8 @@ async def _with_parked(
                 f"SELECT hash FROM {tables[row['kind']]} WHERE id = $1 AND origin = $2",
                 row["id"], origin,
             )  # fmt: skip
-        at = bucket(row["id"])
         delta = element(row["hash"]) - element(held or b"")
-        sums.digests[at] = (sums.digests[at] + delta) % MODULUS
+        sums.add(bucket(row["id"]), row["kind"], 0, delta)
     return rows[0]["entries"] if rows else 0
 
 
@@ -299,7 +302,7 @@ async def _save(
          WHERE origin = $1 AND channel = $2
         """,
         origin, channel, certificate.SerializeToString(), verdict,
-        json.dumps(dict(sums.counts)), sums.digest,
+        json.dumps(sums.counts()), sum(sums.by_bucket()) % MODULUS,
     )  # fmt: skip
 
 

@@ -160,7 +160,7 @@ async def _serve(
         failed = [task for task in tasks if task.done()]
     finally:
         await health_servicer.enter_graceful_shutdown()
-        await server.stop(GRACE)
+        await server.stop(GRACE if stop.is_set() else None)
         stopping.cancel()
         for task in tasks:
             task.cancel()
