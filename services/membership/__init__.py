@@ -1,0 +1,1 @@
+"""Membership: organisations, applications to join them, members, and rosters of people."""

@@ -1,0 +1,1 @@
+"""The rules of membership.  Pure: no I/O, no clock, no proto."""

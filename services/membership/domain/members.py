@@ -1,0 +1,236 @@
+"""Members (会员), and the applications (入会申请) that make them."""
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from enum import IntEnum
+from uuid import UUID
+
+from kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from services.membership.domain.identity import Person, beijing_date
+from services.membership.domain.records import Header
+
+MOST_REASON_CHARACTERS = 500
+
+
+class ApplicationNotFound(NotFound):
+    message = "there is no {application} at this node"
+    chinese = "本节点没有 {application}"
+
+
+class MemberNotFound(NotFound):
+    message = "there is no {member} at this node"
+    chinese = "本节点没有 {member}"
+
+
+class AlreadyDecided(FailedPrecondition):
+    message = "{application} is {state}; only a PENDING application can be decided"
+    chinese = "{application} 的状态是 {state}；只有待审（PENDING）的申请可以审批"
+
+
+class AlreadyAMember(AlreadyExists):
+    message = (
+        "the person with this ID number is a member already; a membership is transferred, "
+        "not made twice"
+    )
+    chinese = "该身份证号的持有人已是会员；会籍应办理转接，不能重复入会"
+
+
+class ApplicationPending(AlreadyExists):
+    message = "the person with this ID number has a pending application; decide that one first"
+    chinese = "该身份证号的持有人已有一份待审的入会申请；请先审批该申请"
+
+
+class RejectReasonLength(InvalidArgument):
+    field = "reason"
+    message = "a reason that the applicant is told has 1 to 500 characters, not {length}"
+    chinese = "告知申请人的理由应为 1 至 500 个字，而不是 {length} 个"
+
+
+class TextCharacters(InvalidArgument):
+    message = "a text holds no NUL characters"
+    chinese = "文本中不得含有 NUL 字符"
+
+
+class ApplicationState(IntEnum):
+    """Where an application stands, with the numbers of the contract."""
+
+    PENDING = 1
+    APPROVED = 2
+    REJECTED = 3
+
+
+class MemberState(IntEnum):
+    """Where a membership stands, with the numbers of the contract."""
+
+    ACTIVE = 1
+    LEFT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationCreated:
+    application: str
+    organization: str
+    occur_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationApproved:
+    application: str
+    organization: str
+    member: str
+    decider: str
+    occur_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationRejected:
+    application: str
+    organization: str
+    decider: str
+    occur_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberAdmitted:
+    member: str
+    organization: str
+    occur_time: datetime
+
+
+Fact = ApplicationCreated | ApplicationApproved | ApplicationRejected | MemberAdmitted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A person who belongs to one organisation."""
+
+    id: UUID
+    header: Header
+    organization: UUID
+    state: MemberState
+    person: Person | None = None
+    """None in a copy, as are the fields that follow."""
+    approval_date: date | None = None
+    """The day in Beijing from which membership counts."""
+    approval_number: str = ""
+    """Of the approval document, if a roster gave one."""
+
+    @property
+    def name(self) -> str:
+        return f"members/{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """A person's wish to join one organisation."""
+
+    id: UUID
+    header: Header
+    organization: UUID
+    state: ApplicationState
+    person: Person | None = None
+    """None in a copy, as are the fields that follow."""
+    create_time: datetime | None = None
+    decide_time: datetime | None = None
+    decider: str = ""
+    reject_reason: str = ""
+    member: UUID | None = None
+
+    @property
+    def name(self) -> str:
+        return f"applications/{self.id}"
+
+    def approve(
+        self, *, by: str, at: datetime, member: UUID, salt: str
+    ) -> tuple["Application", Member, ApplicationApproved, MemberAdmitted]:
+        """The approved application, the member that came of it, and the facts to announce.
+
+        Args:
+            member: the id for the member.
+            salt: the salt for the member, 32 hex digits.
+
+        Raises:
+            AlreadyDecided: unless the application is pending.
+            OwnedElsewhere: if this is a copy.
+        """
+        decided = replace(
+            self._decided(by=by, at=at), state=ApplicationState.APPROVED, member=member
+        )
+        admitted, fact = admit(
+            id=member,
+            header=Header(origin=self.header.origin, salt=salt),
+            organization=self.organization,
+            person=self.person,
+            approval_date=beijing_date(at),
+            at=at,
+        )
+        approved = ApplicationApproved(
+            application=self.name, organization=fact.organization, member=admitted.name,
+            decider=by, occur_time=at,
+        )  # fmt: skip
+        return decided, admitted, approved, fact
+
+    def reject(
+        self, *, by: str, at: datetime, reason: str
+    ) -> tuple["Application", ApplicationRejected]:
+        """The application turned down, and the fact to announce.
+
+        Raises:
+            RejectReasonLength: unless the trimmed reason has 1 to 500 characters.
+            AlreadyDecided: unless the application is pending.
+            OwnedElsewhere: if this is a copy.
+        """
+        told = reason.strip()
+        if not 1 <= len(told) <= MOST_REASON_CHARACTERS:
+            raise RejectReasonLength(length=len(told))
+        if "\0" in told:
+            raise TextCharacters(field="reason")
+        decided = replace(
+            self._decided(by=by, at=at), state=ApplicationState.REJECTED, reject_reason=told
+        )
+        fact = ApplicationRejected(
+            application=self.name, organization=f"organizations/{self.organization}",
+            decider=by, occur_time=at,
+        )  # fmt: skip
+        return decided, fact
+
+    def _decided(self, *, by: str, at: datetime) -> "Application":
+        header = self.header.next(resource=self.name)
+        if self.state is not ApplicationState.PENDING:
+            raise AlreadyDecided(application=self.name, state=self.state.name)
+        return replace(self, header=header, decider=by, decide_time=at)
+
+
+def apply(
+    *, id: UUID, header: Header, organization: UUID, person: Person, at: datetime
+) -> tuple[Application, ApplicationCreated]:
+    """A pending application, and the fact to announce."""
+    application = Application(
+        id=id, header=header, organization=organization, state=ApplicationState.PENDING,
+        person=person, create_time=at,
+    )  # fmt: skip
+    fact = ApplicationCreated(
+        application=application.name, organization=f"organizations/{organization}", occur_time=at
+    )
+    return application, fact
+
+
+def admit(
+    *,
+    id: UUID,
+    header: Header,
+    organization: UUID,
+    person: Person | None,
+    approval_date: date,
+    approval_number: str = "",
+    at: datetime,
+) -> tuple[Member, MemberAdmitted]:
+    """An active member, and the fact to announce."""
+    member = Member(
+        id=id, header=header, organization=organization, state=MemberState.ACTIVE, person=person,
+        approval_date=approval_date, approval_number=approval_number,
+    )  # fmt: skip
+    fact = MemberAdmitted(
+        member=member.name, organization=f"organizations/{organization}", occur_time=at
+    )
+    return member, fact

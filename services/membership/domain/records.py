@@ -1,0 +1,35 @@
+"""What every record has besides its own fields, whoever owns it."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from services.membership.domain.organizations import OwnedElsewhere
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Where a record comes from, and which of its states this is."""
+
+    origin: UUID
+    """The node that owns it."""
+    copy: bool = False
+    """Whether it is a copy, held above its owner."""
+    certify_time: datetime | None = None
+    """When the owner last certified the copies, by its clock; None for an own record."""
+    owner_epoch: int = 1
+    version: int = 1
+    salt: str = ""
+    """32 hex digits, fixed for the life of the record; empty in a copy."""
+    hash: str = ""
+    """32 hex digits: of the state that the table holds; empty if it holds none yet."""
+
+    def next(self, *, resource: str) -> "Header":
+        """The header of the state that follows.
+
+        Raises:
+            OwnedElsewhere: if the record is a copy.
+        """
+        if self.copy:
+            raise OwnedElsewhere(resource=resource, node=f"nodes/{self.origin}")
+        return replace(self, version=self.version + 1)

@@ -1,0 +1,178 @@
+"""Rosters (花名册): the upload of a file, from its announcement to its last byte."""
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from uuid import UUID
+
+from kit.errors import FailedPrecondition, InvalidArgument, NotFound, Refusal, Unavailable
+
+MOST_BYTES = 2**28
+MOST_PART_BYTES = 2**20
+
+
+class RosterNotFound(NotFound):
+    message = "there is no {roster} at this node"
+    chinese = "本节点没有 {roster}"
+
+
+class FileNameLength(InvalidArgument):
+    field = "roster.file_name"
+    message = "a file name has 1 to 255 characters, not {length}"
+    chinese = "文件名应为 1 至 255 个字，而不是 {length} 个"
+
+
+class RosterSize(InvalidArgument):
+    field = "roster.size_bytes"
+    message = "a roster has 1 to 268435456 bytes, not {size_bytes}; split a larger file"
+    chinese = "花名册应为 1 至 268435456 字节，而不是 {size_bytes}；更大的文件请拆分"
+
+
+class ChecksumLength(InvalidArgument):
+    field = "roster.sha256"
+    message = "a SHA-256 has 32 bytes, not {length}"
+    chinese = "SHA-256 应为 32 字节，而不是 {length}"
+
+
+class PartTooLarge(InvalidArgument):
+    field = "content"
+    message = "a part has at most 1048576 bytes, not {length}"
+    chinese = "每段内容不得超过 1048576 字节，而不是 {length}"
+
+
+class OffsetNegative(InvalidArgument):
+    field = "offset"
+    message = "an offset is 0 or more, not {offset}"
+    chinese = "offset 应不小于 0，而不是 {offset}"
+
+
+class OffsetBeyondReceived(FailedPrecondition):
+    field = "offset"
+    message = "{received_bytes} bytes of {roster} have been received; go on there, not at {offset}"
+    chinese = "{roster} 已收到 {received_bytes} 字节；请从该处继续，而不是 {offset}"
+
+
+class RosterTooLong(FailedPrecondition):
+    field = "content"
+    message = "{roster} was announced with {size_bytes} bytes; this part goes on to {end}"
+    chinese = "{roster} 声明的大小是 {size_bytes} 字节；这段内容却到了 {end}"
+
+
+class RosterNameChanged(InvalidArgument):
+    field = "name"
+    message = "an upload is of one roster: {roster}; later messages name the same or none"
+    chinese = "一次上传只针对一个花名册 {roster}；后续消息应写同一名称或留空"
+
+
+class ChecksumDifferent(FailedPrecondition):
+    message = (
+        "the content received is not that of the file announced (its SHA-256 differs); "
+        "create the roster again"
+    )
+    chinese = "收到的内容与所声明的文件不一致（SHA-256 不同）；请重新创建花名册"
+
+
+class Stopping(Unavailable):
+    message = "this replica is stopping; watch again, at another one"
+    chinese = "本副本正在停止；请重新连接"
+
+
+class RosterState(IntEnum):
+    """Where an import stands, with the numbers of the contract."""
+
+    UPLOADING = 1
+    IMPORTING = 2
+    DONE = 3
+    REFUSED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roster:
+    """The import of one file of people."""
+
+    id: UUID
+    organization: UUID
+    file_name: str
+    size_bytes: int
+    sha256: str
+    """64 hex digits."""
+    state: RosterState = RosterState.UPLOADING
+    received_bytes: int = 0
+    total_rows: int = 0
+    done_rows: int = 0
+    admitted_rows: int = 0
+    applied_rows: int = 0
+    unchanged_rows: int = 0
+    refused_rows: int = 0
+    refuse_reason: str = ""
+    refuse_message: str = ""
+    """English, and Chinese after a line break."""
+
+    @property
+    def name(self) -> str:
+        return f"rosters/{self.id}"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in (RosterState.DONE, RosterState.REFUSED)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.received_bytes == self.size_bytes
+
+    def receive(self, offset: int, content: bytes) -> tuple["Roster", bytes]:
+        """The roster with the part of `content` that is new, and that part.
+
+        Raises:
+            OffsetNegative, PartTooLarge: if the message is wrong.
+            OffsetBeyondReceived: if bytes before it are missing.
+            RosterTooLong: if it has more bytes than were announced.
+        """
+        if offset < 0:
+            raise OffsetNegative(offset=offset)
+        if len(content) > MOST_PART_BYTES:
+            raise PartTooLarge(length=len(content))
+        if offset > self.received_bytes:
+            raise OffsetBeyondReceived(
+                roster=self.name, received_bytes=self.received_bytes, offset=offset
+            )
+        end = offset + len(content)
+        if end > self.size_bytes:
+            raise RosterTooLong(roster=self.name, size_bytes=self.size_bytes, end=end)
+        fresh = content[self.received_bytes - offset :]
+        return replace(self, received_bytes=self.received_bytes + len(fresh)), fresh
+
+    def complete(self, sha256: str) -> "Roster":
+        """The roster when all bytes are there: importing, or refused if they are others."""
+        if sha256 != self.sha256:
+            return self.refuse(ChecksumDifferent())
+        return replace(self, state=RosterState.IMPORTING)
+
+    def refuse(self, refusal: Refusal) -> "Roster":
+        """The roster refused as a whole."""
+        return replace(
+            self,
+            state=RosterState.REFUSED,
+            refuse_reason=refusal.reason,
+            refuse_message=f"{refusal}\n{refusal.chinese_text}",
+        )
+
+
+def announce_roster(
+    *, id: UUID, organization: UUID, file_name: str, size_bytes: int, sha256: bytes
+) -> Roster:
+    """A roster that waits for its content.
+
+    Raises:
+        FileNameLength, RosterSize, ChecksumLength: if what is announced is wrong.
+    """
+    file_name = file_name.replace("\0", "").strip()
+    if not 1 <= len(file_name) <= 255:
+        raise FileNameLength(length=len(file_name))
+    if not 1 <= size_bytes <= MOST_BYTES:
+        raise RosterSize(size_bytes=size_bytes)
+    if len(sha256) != 32:
+        raise ChecksumLength(length=len(sha256))
+    return Roster(
+        id=id, organization=organization, file_name=file_name, size_bytes=size_bytes,
+        sha256=sha256.hex(),
+    )  # fmt: skip

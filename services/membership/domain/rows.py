@@ -1,0 +1,210 @@
+"""Rows of a roster: what each says of a person, and what becomes of it.
+
+No result quotes a cell: columns get shifted, and then an ID number stands anywhere.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import date
+from enum import IntEnum
+
+from kit.errors import FailedPrecondition, InvalidArgument, Refusal
+from services.membership.domain.identity import Person, person_of
+from services.membership.domain.members import AlreadyAMember, ApplicationPending
+from services.membership.domain.sheet import Header, Row
+
+MOST_NUMBER_CHARACTERS = 100
+_DATE = re.compile(
+    r"(\d{4})[-/.](\d\d?)[-/.](\d\d?)|(\d{4})(\d\d)(\d\d)|(\d{4})年(\d\d?)月(\d\d?)日"
+)
+
+
+class RowMalformed(InvalidArgument):
+    message = 'a quote (") opens in this row and is never closed'
+    chinese = '该行的引号（"）没有闭合'
+
+
+class DateMalformed(InvalidArgument):
+    field = "approval_date"
+    message = "a date is written as 2026-11-22, 2026/11/22, 2026.11.22, 20261122 or 2026年11月22日"
+    chinese = "日期应写作 2026-11-22、2026/11/22、2026.11.22、20261122 或 2026年11月22日"
+
+
+class DateInFuture(InvalidArgument):
+    field = "approval_date"
+    message = "the day of approval is not later than today, {today} in Beijing"
+    chinese = "批准日期不得晚于今天（北京时间 {today}）"
+
+
+class ApprovalNumberMissing(InvalidArgument):
+    field = "approval_number"
+    message = "an approval has both a date and a document number; the number is missing"
+    chinese = "批准日期和批准文号应同时填写；缺少批准文号"
+
+
+class ApprovalDateMissing(InvalidArgument):
+    field = "approval_date"
+    message = "an approval has both a date and a document number; the date is missing"
+    chinese = "批准日期和批准文号应同时填写；缺少批准日期"
+
+
+class ApprovalNumberLength(InvalidArgument):
+    field = "approval_number"
+    message = "an approval number has at most 100 characters, not {length}"
+    chinese = "批准文号不得超过 100 个字，而不是 {length} 个"
+
+
+class OrganizationCodeUnknown(InvalidArgument):
+    field = "organization_code"
+    message = "the code is that of the roster's organisation or of one below it"
+    chinese = "组织代码应为花名册所属组织或其下级组织的代码"
+
+
+class DuplicateRow(FailedPrecondition):
+    field = "id_number"
+    message = "the person stands in line {line} already"
+    chinese = "此人已出现在第 {line} 行"
+
+
+class Outcome(IntEnum):
+    """What became of a row, with the numbers of the contract."""
+
+    ADMITTED = 1
+    APPLIED = 2
+    UNCHANGED = 3
+    REFUSED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """The approval that a roster shows."""
+
+    date: date
+    number: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A row that is right in itself."""
+
+    line: int
+    person: Person
+    organization_code: str = ""
+    """Empty: the roster's own organisation."""
+    approval: Approval | None = None
+    """None: the person asks to join."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowResult:
+    """What became of one row."""
+
+    line: int
+    outcome: Outcome
+    record: str = ""
+    """The name of the member or application; empty if refused."""
+    reason: str = ""
+    header: str = ""
+    """The column that is wrong, as the header of the file names it."""
+    message: str = ""
+    chinese_message: str = ""
+
+
+def refused(line: int, refusal: Refusal, header: Header) -> RowResult:
+    """The result of a row that is refused."""
+    return RowResult(
+        line=line, outcome=Outcome.REFUSED, reason=refusal.reason,
+        header=header.titles.get(refusal.field, ""), message=str(refusal),
+        chinese_message=refusal.chinese_text,
+    )  # fmt: skip
+
+
+def entry_of(row: Row, *, today: date) -> Entry:
+    """What the row says.
+
+    Raises:
+        InvalidArgument: the first thing that is wrong with it.
+    """
+    cells = row.cells
+    if cells is None:
+        raise RowMalformed()
+    person = person_of(
+        full_name=cells.get("full_name", ""), id_number=cells.get("id_number", ""),
+        phone=cells.get("phone", ""), today=today,
+    )  # fmt: skip
+    return Entry(
+        line=row.line,
+        person=person,
+        organization_code=unicodedata.normalize("NFKC", cells.get("organization_code", "")),
+        approval=approval_of(
+            cells.get("approval_date", ""), cells.get("approval_number", ""), today=today
+        ),
+    )
+
+
+def approval_of(day: str, number: str, *, today: date) -> Approval | None:
+    """The approval, if both cells are filled; None if neither is.
+
+    Raises:
+        ApprovalDateMissing, ApprovalNumberMissing, ApprovalNumberLength: if one is wrong.
+        DateMalformed, DateInFuture: if the date is.
+    """
+    if not day and not number:
+        return None
+    if not day:
+        raise ApprovalDateMissing()
+    if not number:
+        raise ApprovalNumberMissing()
+    if len(number) > MOST_NUMBER_CHARACTERS:
+        raise ApprovalNumberLength(length=len(number))
+    return Approval(date=date_of(day, today=today), number=number)
+
+
+def date_of(text: str, *, today: date) -> date:
+    """The day that a cell names.
+
+    >>> date_of("2025年3月8日", today=date(2026, 11, 22))
+    datetime.date(2025, 3, 8)
+    """
+    match = _DATE.fullmatch(unicodedata.normalize("NFKC", text).replace(" ", ""))
+    if match is None:
+        raise DateMalformed()
+    try:
+        found = date(*(int(part) for part in match.groups() if part))
+    except ValueError:
+        raise DateMalformed() from None
+    if found > today:
+        raise DateInFuture(today=today)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the person of a row is at this node already."""
+
+    is_member: bool
+    """Else: an application waits for a decision."""
+    in_same_organization: bool
+
+
+def outcome_of(entry: Entry, *, standing: Standing | None, first_line: int) -> Outcome:
+    """What becomes of a row that is right in itself.
+
+    Args:
+        standing: what the person is already; None if unknown.
+        first_line: the first line of the file with the same person.
+
+    Raises:
+        DuplicateRow, AlreadyAMember, ApplicationPending: if it is refused.
+    """
+    if first_line != entry.line:
+        raise DuplicateRow(line=first_line)
+    if standing is None:
+        return Outcome.ADMITTED if entry.approval else Outcome.APPLIED
+    if standing.is_member:
+        if not standing.in_same_organization:
+            raise AlreadyAMember()
+    elif entry.approval or not standing.in_same_organization:
+        raise ApplicationPending()
+    return Outcome.UNCHANGED

@@ -1,0 +1,231 @@
+"""smartunion.membership.v1.MembershipService: from proto to a use case and back."""
+
+from collections.abc import AsyncIterator
+
+from kit.rpc import Context, call_of, page_of, uuid_in
+from services.membership.domain import identity
+from services.membership.domain.identity import Person
+from services.membership.domain.members import Application, Member
+from services.membership.domain.organizations import Organization
+from services.membership.domain.records import Header
+from services.membership.domain.rosters import Roster
+from services.membership.domain.rows import RowResult
+from services.membership.usecases.members import Applications, Members
+from services.membership.usecases.organizations import Organizations
+from services.membership.usecases.rosters import Rosters, Upload
+from smartunion.membership.v1 import membership_pb2 as pb
+from smartunion.membership.v1 import membership_pb2_grpc
+
+
+class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
+    def __init__(
+        self,
+        organizations: Organizations,
+        applications: Applications,
+        members: Members,
+        rosters: Rosters,
+    ) -> None:
+        self._organizations = organizations
+        self._applications = applications
+        self._members = members
+        self._rosters = rosters
+
+    async def GetOrganization(
+        self, request: pb.GetOrganizationRequest, context: Context
+    ) -> pb.Organization:
+        return _organization(await self._organizations.get(request.name))
+
+    async def ListOrganizations(
+        self, request: pb.ListOrganizationsRequest, context: Context
+    ) -> pb.ListOrganizationsResponse:
+        page = page_of(request)
+        found, key = await self._organizations.page(
+            request.parent, subtree=request.subtree, page=page
+        )
+        return pb.ListOrganizationsResponse(
+            organizations=map(_organization, found), next_page_token=page.token(key)
+        )
+
+    async def CreateApplication(
+        self, request: pb.CreateApplicationRequest, context: Context
+    ) -> pb.Application:
+        person = request.application.person
+        application = await self._applications.create(
+            request.parent,
+            full_name=person.full_name,
+            id_number=person.id_number,
+            phone=person.phone,
+            call=call_of(request, request.request_id),
+        )
+        return _application(application)
+
+    async def GetApplication(
+        self, request: pb.GetApplicationRequest, context: Context
+    ) -> pb.Application:
+        return _application(await self._applications.get(uuid_in(request.name, "applications")))
+
+    async def ListApplications(
+        self, request: pb.ListApplicationsRequest, context: Context
+    ) -> pb.ListApplicationsResponse:
+        page = page_of(request)
+        found, key = await self._applications.page(request.parent, state=request.state, page=page)
+        return pb.ListApplicationsResponse(
+            applications=map(_application, found), next_page_token=page.token(key)
+        )
+
+    async def ApproveApplication(
+        self, request: pb.ApproveApplicationRequest, context: Context
+    ) -> pb.Application:
+        application = await self._applications.approve(
+            uuid_in(request.name, "applications"), call=call_of(request, request.request_id)
+        )
+        return _application(application)
+
+    async def RejectApplication(
+        self, request: pb.RejectApplicationRequest, context: Context
+    ) -> pb.Application:
+        application = await self._applications.reject(
+            uuid_in(request.name, "applications"),
+            reason=request.reason,
+            call=call_of(request, request.request_id),
+        )
+        return _application(application)
+
+    async def GetMember(self, request: pb.GetMemberRequest, context: Context) -> pb.Member:
+        return _member(await self._members.get(uuid_in(request.name, "members")))
+
+    async def ListMembers(
+        self, request: pb.ListMembersRequest, context: Context
+    ) -> pb.ListMembersResponse:
+        page = page_of(request)
+        found, key = await self._members.page(request.parent, page=page)
+        return pb.ListMembersResponse(members=map(_member, found), next_page_token=page.token(key))
+
+    async def SearchMembers(
+        self, request: pb.SearchMembersRequest, context: Context
+    ) -> pb.SearchMembersResponse:
+        found = await self._members.search(request.id_number)
+        return pb.SearchMembersResponse(members=map(_member, found))
+
+    async def CreateRoster(self, request: pb.CreateRosterRequest, context: Context) -> pb.Roster:
+        roster = await self._rosters.create(
+            request.parent,
+            file_name=request.roster.file_name,
+            size_bytes=request.roster.size_bytes,
+            sha256=request.roster.sha256,
+            call=call_of(request, request.request_id),
+        )
+        return _roster(roster)
+
+    async def UploadRoster(
+        self, request_iterator: AsyncIterator[pb.UploadRosterRequest], context: Context
+    ) -> pb.Roster:
+        upload = Upload(self._rosters)
+        async for request in request_iterator:
+            await upload.receive(request.name, request.offset, request.content)
+        return _roster(await upload.received())
+
+    async def GetRoster(self, request: pb.GetRosterRequest, context: Context) -> pb.Roster:
+        return _roster(await self._rosters.get(uuid_in(request.name, "rosters")))
+
+    async def WatchRoster(
+        self, request: pb.WatchRosterRequest, context: Context
+    ) -> AsyncIterator[pb.Roster]:
+        async for roster in self._rosters.watch(uuid_in(request.name, "rosters")):
+            yield _roster(roster)
+
+    async def ListRosterRows(
+        self, request: pb.ListRosterRowsRequest, context: Context
+    ) -> pb.ListRosterRowsResponse:
+        page = page_of(request)
+        found, key = await self._rosters.page_of_rows(
+            uuid_in(request.parent, "rosters", field="parent"), outcome=request.outcome, page=page
+        )
+        return pb.ListRosterRowsResponse(rows=map(_row, found), next_page_token=page.token(key))
+
+
+def _organization(organization: Organization) -> pb.Organization:
+    return pb.Organization(
+        name=organization.name,
+        display_name=organization.display_name,
+        code=organization.code,
+        level=organization.level.name,
+        parent=f"organizations/{organization.parent}" if organization.parent else "",
+    )
+
+
+def _person(person: Person | None) -> pb.Person | None:
+    if person is None:
+        return None
+    return pb.Person(
+        full_name=person.full_name,
+        id_number=identity.masked_id_number(person.id_number),
+        phone=identity.masked_phone(person.phone),
+    )
+
+
+def _provenance(header: Header) -> pb.Provenance:
+    return pb.Provenance(
+        origin=f"nodes/{header.origin}", copy=header.copy, certify_time=header.certify_time
+    )
+
+
+def _application(application: Application) -> pb.Application:
+    return pb.Application(
+        name=application.name,
+        organization=f"organizations/{application.organization}",
+        person=_person(application.person),
+        state=application.state.name,
+        create_time=application.create_time,
+        decide_time=application.decide_time,
+        decider=application.decider,
+        member=f"members/{application.member}" if application.member else "",
+        reject_reason=application.reject_reason,
+        version=application.header.version,
+        provenance=_provenance(application.header),
+    )
+
+
+def _member(member: Member) -> pb.Member:
+    return pb.Member(
+        name=member.name,
+        organization=f"organizations/{member.organization}",
+        person=_person(member.person),
+        state=member.state.name,
+        approval_date=member.approval_date.isoformat() if member.approval_date else "",
+        approval_number=member.approval_number,
+        version=member.header.version,
+        provenance=_provenance(member.header),
+    )
+
+
+def _roster(roster: Roster) -> pb.Roster:
+    return pb.Roster(
+        name=roster.name,
+        organization=f"organizations/{roster.organization}",
+        file_name=roster.file_name,
+        size_bytes=roster.size_bytes,
+        sha256=bytes.fromhex(roster.sha256),
+        state=roster.state.name,
+        received_bytes=roster.received_bytes,
+        total_rows=roster.total_rows,
+        done_rows=roster.done_rows,
+        admitted_rows=roster.admitted_rows,
+        applied_rows=roster.applied_rows,
+        unchanged_rows=roster.unchanged_rows,
+        refused_rows=roster.refused_rows,
+        refuse_reason=roster.refuse_reason,
+        refuse_message=roster.refuse_message,
+    )
+
+
+def _row(row: RowResult) -> pb.RosterRow:
+    return pb.RosterRow(
+        line=row.line,
+        outcome=row.outcome.name,
+        record=row.record,
+        reason=row.reason,
+        column=row.header,
+        message=row.message,
+        chinese_message=row.chinese_message,
+    )

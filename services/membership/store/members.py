@@ -1,0 +1,239 @@
+"""The tables of applications and members: records, own ones and copies, and details of own ones."""
+
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any
+from uuid import UUID
+
+from kit.db import Connection, Pool
+from kit.log import Change
+from kit.sealing import Sealer
+from services.membership.domain.members import (
+    Application,
+    ApplicationNotFound,
+    ApplicationState,
+    Member,
+    MemberNotFound,
+    MemberState,
+)
+from services.membership.domain.records import Header
+from services.membership.store.people import PERSON, opened
+from smartunion.event.v1.log_pb2 import Certificate
+from smartunion.membership.v1.records_pb2 import PublicState
+
+RECORD = """record.id, record.origin, record.owner_epoch, record.version, record.hash,
+            record.public, record.organization, record.state"""
+CERTIFICATE = """LEFT JOIN proofs ON proofs.origin = record.origin AND record.origin <> $1
+                       AND proofs.channel = 'records'"""
+WITHIN = """record.organization IN (SELECT id FROM organizations
+             WHERE path = $2 OR path >= $2 || '.' AND path < $2 || '/')"""
+
+APPLICATION = f"""
+    SELECT {RECORD}, {PERSON}, certificate,
+           create_time, decide_time, decider, reject_reason, member
+      FROM applications record
+      LEFT JOIN people person ON person.id = record.id AND record.origin = $1
+      LEFT JOIN submissions ON application = record.id AND record.origin = $1
+      {CERTIFICATE}
+"""
+MEMBER = f"""
+    SELECT {RECORD}, {PERSON}, certificate, approval_date, approval_number
+      FROM members record
+      LEFT JOIN people person ON person.id = record.id AND record.origin = $1
+      LEFT JOIN admissions ON member = record.id AND record.origin = $1
+      {CERTIFICATE}
+"""
+
+
+class Applications:
+    def __init__(self, conn: "Connection | Pool", sealer: Sealer, node: UUID) -> None:
+        self._conn, self._sealer, self._node = conn, sealer, node
+
+    async def get(self, application: UUID, *, lock: str = "") -> Application:
+        """The record of the latest owner.  Raises ApplicationNotFound."""
+        row = await self._conn.fetchrow(
+            f"{APPLICATION} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1 {lock}",
+            self._node, application,
+        )  # fmt: skip
+        if row is None:
+            raise ApplicationNotFound(application=f"applications/{application}")
+        return self._of(row)
+
+    async def lock(self, application: UUID) -> Application:
+        """Like `get`, and holds the row until the transaction ends."""
+        return await self.get(application, lock="FOR UPDATE OF record")
+
+    async def page(self, path: str, *, state: int, after: UUID, limit: int) -> list[Application]:
+        """Those to organisations at a path and below, oldest first; `state` 0 means all."""
+        rows = await self._conn.fetch(
+            f"""
+            {APPLICATION}
+             WHERE {WITHIN} AND record.id > $3 AND (record.state = $4 OR $4 = 0)
+               AND NOT EXISTS (SELECT FROM applications newer WHERE newer.id = record.id
+                                  AND newer.owner_epoch > record.owner_epoch)
+             ORDER BY record.id LIMIT $5
+            """,
+            self._node, path, after, state, limit,
+        )  # fmt: skip
+        return [self._of(row) for row in rows]
+
+    async def add(self, application: Application, change: Change) -> None:
+        await self._conn.execute(
+            """
+            WITH record AS (
+                INSERT INTO applications (origin, id, owner_epoch, version, hash, public,
+                                          organization, state)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            )
+            INSERT INTO submissions (application, create_time) VALUES ($2, $9)
+            """,
+            *_columns(application, change), application.create_time,
+        )  # fmt: skip
+
+    async def add_all(self, applications: Sequence[Application], changes: Sequence[Change]) -> None:
+        """Many at once."""
+        pairs = zip(applications, changes, strict=True)
+        await self._conn.execute(
+            """
+            WITH row AS (
+                SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[],
+                                     $6::bytea[], $7::uuid[], $8::smallint[], $9::timestamptz[])
+                       AS row(origin, id, owner_epoch, version, hash, public, organization, state,
+                              create_time)
+            ), record AS (
+                INSERT INTO applications (origin, id, owner_epoch, version, hash, public,
+                                          organization, state)
+                SELECT origin, id, owner_epoch, version, hash, public, organization, state FROM row
+            )
+            INSERT INTO submissions (application, create_time) SELECT id, create_time FROM row
+            """,
+            *zip(*((*_columns(application, change), application.create_time)
+                   for application, change in pairs), strict=True),
+        )  # fmt: skip
+
+    async def save_decision(self, application: Application, change: Change) -> None:
+        await self._conn.execute(
+            """
+            WITH record AS (
+                UPDATE applications SET owner_epoch = $3, version = $4, hash = $5, public = $6,
+                       organization = $7, state = $8
+                 WHERE origin = $1 AND id = $2
+            ), person AS (
+                UPDATE people SET standing = NULL WHERE id = $2
+            )
+            UPDATE submissions
+               SET decide_time = $9, decider = $10, reject_reason = $11, member = $12
+             WHERE application = $2
+            """,
+            *_columns(application, change), application.decide_time, application.decider,
+            application.reject_reason, application.member,
+        )  # fmt: skip
+
+    def _of(self, row: Any) -> Application:
+        return Application(
+            id=row["id"], header=_header(row, self._node), organization=row["organization"],
+            state=ApplicationState(row["state"]), person=opened(self._sealer, row["id"], row),
+            create_time=row["create_time"], decide_time=row["decide_time"],
+            decider=row["decider"] or "", reject_reason=row["reject_reason"] or "",
+            member=row["member"],
+        )  # fmt: skip
+
+
+class Members:
+    def __init__(self, conn: "Connection | Pool", sealer: Sealer, node: UUID) -> None:
+        self._conn, self._sealer, self._node = conn, sealer, node
+
+    async def get(self, member: UUID) -> Member:
+        """The record of the latest owner.  Raises MemberNotFound."""
+        row = await self._conn.fetchrow(
+            f"{MEMBER} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1",
+            self._node, member,
+        )  # fmt: skip
+        if row is None:
+            raise MemberNotFound(member=f"members/{member}")
+        return self._of(row)
+
+    async def page(self, path: str, *, after: UUID, limit: int) -> list[Member]:
+        """The active ones of organisations at a path and below, in order of admission."""
+        rows = await self._conn.fetch(
+            f"""
+            {MEMBER}
+             WHERE {WITHIN} AND record.id > $3 AND record.state = $4
+               AND NOT EXISTS (SELECT FROM members newer WHERE newer.id = record.id
+                                  AND newer.owner_epoch > record.owner_epoch)
+             ORDER BY record.id LIMIT $5
+            """,
+            self._node, path, after, MemberState.ACTIVE, limit,
+        )  # fmt: skip
+        return [self._of(row) for row in rows]
+
+    async def with_id_number(self, id_number: str) -> list[Member]:
+        """Those of this node that hold the ID number."""
+        rows = await self._conn.fetch(
+            f"{MEMBER} WHERE record.origin = $1 AND person.id_index = $2 ORDER BY record.id",
+            self._node, self._sealer.index("id_number", id_number),
+        )  # fmt: skip
+        return [self._of(row) for row in rows]
+
+    async def add(self, member: Member, change: Change) -> None:
+        await self._conn.execute(
+            """
+            WITH record AS (
+                INSERT INTO members (origin, id, owner_epoch, version, hash, public,
+                                     organization, state)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            )
+            INSERT INTO admissions (member, approval_date, approval_number) VALUES ($2, $9, $10)
+            """,
+            *_columns(member, change), member.approval_date, member.approval_number,
+        )  # fmt: skip
+
+    def _of(self, row: Any) -> Member:
+        return Member(
+            id=row["id"], header=_header(row, self._node), organization=row["organization"],
+            state=MemberState(row["state"]), person=opened(self._sealer, row["id"], row),
+            approval_date=row["approval_date"], approval_number=row["approval_number"] or "",
+        )  # fmt: skip
+
+    async def add_all(self, members: Sequence[Member], changes: Sequence[Change]) -> None:
+        """Many at once."""
+        pairs = zip(members, changes, strict=True)
+        await self._conn.execute(
+            """
+            WITH row AS (
+                SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[],
+                                     $6::bytea[], $7::uuid[], $8::smallint[], $9::date[],
+                                     $10::text[])
+                       AS row(origin, id, owner_epoch, version, hash, public, organization, state,
+                              approval_date, approval_number)
+            ), record AS (
+                INSERT INTO members (origin, id, owner_epoch, version, hash, public,
+                                     organization, state)
+                SELECT origin, id, owner_epoch, version, hash, public, organization, state FROM row
+            )
+            INSERT INTO admissions (member, approval_date, approval_number)
+            SELECT id, approval_date, approval_number FROM row
+            """,
+            *zip(*((*_columns(member, change), member.approval_date, member.approval_number)
+                   for member, change in pairs), strict=True),
+        )  # fmt: skip
+
+
+def _columns(record: Application | Member, change: Change) -> tuple[Any, ...]:
+    return (
+        record.header.origin, record.id, change.owner_epoch, change.version, change.hash,
+        change.public, record.organization, record.state,
+    )  # fmt: skip
+
+
+def _header(row: Any, node: UUID) -> Header:
+    copy = row["origin"] != node
+    certify_time = None
+    if row["certificate"]:
+        certify_time = Certificate.FromString(row["certificate"]).certify_time.ToDatetime(UTC)
+    return Header(
+        origin=row["origin"], copy=copy, certify_time=certify_time,
+        owner_epoch=row["owner_epoch"], version=row["version"],
+        salt="" if copy else PublicState.FromString(row["public"]).salt.hex(),
+        hash=row["hash"].hex(),
+    )  # fmt: skip

@@ -1,0 +1,116 @@
+"""The table `organizations`."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from kit.db import Connection, Pool
+from services.membership.domain.organizations import Level, Organization, OrganizationNotFound
+
+COLUMNS = "id, code, display_name, level, parent, path"
+HOST = """(SELECT host FROM organizations above
+            WHERE host IS NOT NULL AND starts_with(one.path || '.', above.path || '.')
+            ORDER BY length(above.path) DESC LIMIT 1) AS host"""
+
+
+class Organizations:
+    def __init__(self, conn: "Connection | Pool") -> None:
+        self._conn = conn
+
+    async def get(self, organization: UUID, *, name: str = "") -> Organization:
+        """One organisation.
+
+        Args:
+            name: what the caller called it.
+
+        Raises:
+            OrganizationNotFound: if it is not in the part of the tree held here.
+        """
+        row = await self._conn.fetchrow(
+            f"SELECT {COLUMNS}, {HOST} FROM organizations one WHERE id = $1", organization
+        )
+        if row is None:
+            raise OrganizationNotFound(organization=name or f"organizations/{organization}")
+        return _organization(row)
+
+    async def page_of_children(self, parent: UUID, *, after: str, limit: int) -> list[Organization]:
+        """Those directly below, in order of code."""
+        rows = await self._conn.fetch(
+            f"""
+            SELECT {COLUMNS}, {HOST} FROM organizations one
+             WHERE parent = $1 AND code > $2 ORDER BY code LIMIT $3
+            """,
+            parent, after, limit,
+        )  # fmt: skip
+        return [_organization(row) for row in rows]
+
+    async def page_of_subtree(self, path: str, *, after: str, limit: int) -> list[Organization]:
+        """All below, in order of code."""
+        rows = await self._conn.fetch(
+            f"""
+            SELECT {COLUMNS}, {HOST} FROM organizations one
+             WHERE path >= $1 || '.' AND path < $1 || '/' AND code > $2 ORDER BY code LIMIT $3
+            """,
+            path, after, limit,
+        )  # fmt: skip
+        return [_organization(row) for row in rows]
+
+    async def with_codes(self, codes: Sequence[str], *, within: str) -> dict[str, Organization]:
+        """Those with one of the codes that stand at the path `within` or below, by code."""
+        rows = await self._conn.fetch(
+            f"SELECT {COLUMNS}, {HOST} FROM organizations one WHERE code = ANY ($1)", codes
+        )
+        found = (_organization(row) for row in rows)
+        return {one.code: one for one in found if one.is_within(within)}
+
+    async def put_host(self, code: str, node: UUID | None) -> None:
+        """Note which node hosts an organisation; None: as what is above it."""
+        await self._conn.execute("UPDATE organizations SET host = $2 WHERE code = $1", code, node)
+
+
+async def is_seeded(conn: Connection, version: str) -> bool:
+    """Whether the tree is that of `version`."""
+    return bool(await conn.fetchval("SELECT true FROM seeds WHERE version = $1", version))
+
+
+async def seed(conn: Connection, version: str, organizations: Iterable[Organization]) -> None:
+    """Bring the tree up to the divisions of `version`.
+
+    One transaction: replicas that start together do it once.  What is no longer listed stays:
+    members may belong to it.
+    """
+    async with conn.transaction():
+        await conn.execute("SELECT pg_advisory_xact_lock(hashtext('seed'))")
+        if await is_seeded(conn, version):
+            return
+        await conn.execute("CREATE TEMPORARY TABLE fresh (LIKE organizations) ON COMMIT DROP")
+        await conn.copy_records_to_table(
+            "fresh",
+            columns=[column.strip() for column in COLUMNS.split(",")],
+            records=(
+                (one.id, one.code, one.display_name, one.level, one.parent, one.path)
+                for one in organizations
+            ),
+        )
+        await conn.execute(
+            f"""
+            INSERT INTO organizations AS held ({COLUMNS}) SELECT {COLUMNS} FROM fresh
+            ON CONFLICT (id) DO UPDATE
+               SET display_name = excluded.display_name, level = excluded.level,
+                   parent = excluded.parent, path = excluded.path
+             WHERE (held.display_name, held.level, held.parent, held.path) IS DISTINCT FROM
+                   (excluded.display_name, excluded.level, excluded.parent, excluded.path)
+            """
+        )
+        await conn.execute(
+            """
+            INSERT INTO seeds (version) VALUES ($1)
+            ON CONFLICT (single) DO UPDATE SET version = excluded.version
+            """,
+            version,
+        )
+    await conn.execute("ANALYZE organizations")
+
+
+def _organization(row: Any) -> Organization:
+    return Organization(**{**row, "level": Level(row["level"])})

@@ -1,0 +1,164 @@
+"""The tables of rosters, of their content, and of what became of their rows."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from kit.db import Connection, Pool
+from kit.sealing import Sealer
+from services.membership.domain.rosters import Roster, RosterNotFound, RosterState
+from services.membership.domain.rows import Outcome, RowResult
+
+COLUMNS = """id, organization, file_name, size_bytes, sha256, state, received_bytes, total_rows,
+             done_rows, admitted_rows, applied_rows, unchanged_rows, refused_rows, refuse_reason,
+             refuse_message"""
+
+
+class Rosters:
+    def __init__(self, conn: "Connection | Pool", sealer: Sealer) -> None:
+        self._conn, self._sealer = conn, sealer
+
+    async def get(self, roster: UUID, *, lock: str = "") -> Roster:
+        """Raises RosterNotFound."""
+        row = await self._conn.fetchrow(
+            f"SELECT {COLUMNS} FROM rosters WHERE id = $1 {lock}", roster
+        )
+        if row is None:
+            raise RosterNotFound(roster=f"rosters/{roster}")
+        return Roster(**{**row, "state": RosterState(row["state"])})
+
+    async def lock(self, roster: UUID) -> Roster:
+        """Like `get`, and holds the row until the transaction ends."""
+        return await self.get(roster, lock="FOR UPDATE")
+
+    async def add(self, roster: Roster) -> None:
+        await self._conn.execute(
+            """
+            INSERT INTO rosters (id, organization, file_name, size_bytes, sha256, state)
+            VALUES ($1, $2, $3, $4, $5, $6)
+            """,
+            roster.id, roster.organization, roster.file_name, roster.size_bytes, roster.sha256,
+            roster.state,
+        )  # fmt: skip
+
+    async def save(self, roster: Roster) -> None:
+        """What changes but for the counts of rows."""
+        await self._conn.execute(
+            """
+            UPDATE rosters SET state = $2, received_bytes = $3, total_rows = $4,
+                   refuse_reason = $5, refuse_message = $6
+             WHERE id = $1
+            """,
+            roster.id, roster.state, roster.received_bytes, roster.total_rows,
+            roster.refuse_reason, roster.refuse_message,
+        )  # fmt: skip
+
+    async def importing(self) -> list[UUID]:
+        """Those whose rows are to be imported, oldest first."""
+        rows = await self._conn.fetch(
+            "SELECT id FROM rosters WHERE state = $1 ORDER BY id", RosterState.IMPORTING
+        )
+        return [row["id"] for row in rows]
+
+    async def advance(self, roster: UUID, outcomes: Counter[Outcome]) -> None:
+        """Count rows as done.  The roster must be locked before."""
+        await self._conn.execute(
+            """
+            UPDATE rosters
+               SET done_rows = done_rows + $2, admitted_rows = admitted_rows + $3,
+                   applied_rows = applied_rows + $4, unchanged_rows = unchanged_rows + $5,
+                   refused_rows = refused_rows + $6
+             WHERE id = $1
+            """,
+            roster, outcomes.total(), outcomes[Outcome.ADMITTED], outcomes[Outcome.APPLIED],
+            outcomes[Outcome.UNCHANGED], outcomes[Outcome.REFUSED],
+        )  # fmt: skip
+
+    async def add_part(self, roster: UUID, place: int, content: bytes) -> None:
+        """Keep a part of the file, sealed."""
+        sealed = self._sealer.seal(content, _place(roster, place))
+        await self._conn.execute(
+            "INSERT INTO roster_chunks (roster, place, content) VALUES ($1, $2, $3)",
+            roster, place, sealed,
+        )  # fmt: skip
+
+    async def parts(self, roster: UUID) -> AsyncIterator[bytes]:
+        """The parts of the file in order, one at a time."""
+        place = -1
+        while row := await self._conn.fetchrow(
+            """
+            SELECT place, content FROM roster_chunks
+             WHERE roster = $1 AND place > $2 ORDER BY place LIMIT 1
+            """,
+            roster, place,
+        ):  # fmt: skip
+            place = row["place"]
+            yield self._sealer.open(row["content"], _place(roster, place))
+
+    async def forget_content(self, roster: UUID) -> None:
+        """Delete what is needed only while the import goes on."""
+        await self._conn.execute("DELETE FROM roster_chunks WHERE roster = $1", roster)
+        await self._conn.execute("DELETE FROM roster_people WHERE roster = $1", roster)
+
+    async def first_lines(
+        self, roster: UUID, indexes: Sequence[bytes], lines: Sequence[int]
+    ) -> dict[bytes, int]:
+        """In which line each person stands first, those of the batches before included."""
+        rows = await self._conn.fetch(
+            """
+            WITH batch AS (
+                SELECT id_index, min(line) AS line FROM unnest($2::bytea[], $3::bigint[])
+                       AS row(id_index, line) GROUP BY id_index
+            ), added AS (
+                INSERT INTO roster_people (roster, id_index, line)
+                SELECT $1, id_index, line FROM batch
+                ON CONFLICT DO NOTHING
+            )
+            SELECT batch.id_index, least(earlier.line, batch.line) AS line
+              FROM batch
+              LEFT JOIN roster_people earlier
+                     ON earlier.roster = $1 AND earlier.id_index = batch.id_index
+            """,
+            roster, indexes, lines,
+        )  # fmt: skip
+        return {row["id_index"]: row["line"] for row in rows}
+
+
+class RosterRows:
+    def __init__(self, conn: "Connection | Pool") -> None:
+        self._conn = conn
+
+    async def add_all(self, roster: UUID, results: Sequence[RowResult]) -> None:
+        await self._conn.execute(
+            """
+            INSERT INTO roster_rows (roster, line, outcome, record, reason, header, message,
+                                     chinese_message)
+            SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::text[], $5::text[],
+                                     $6::text[], $7::text[], $8::text[])
+            """,
+            roster,
+            *zip(*((r.line, r.outcome, r.record, r.reason, r.header, r.message, r.chinese_message)
+                   for r in results), strict=True),
+        )  # fmt: skip
+
+    async def page(self, roster: UUID, *, outcome: int, after: int, limit: int) -> list[RowResult]:
+        """Results in order of line; `outcome` 0 means all."""
+        rows = await self._conn.fetch(
+            """
+            SELECT line, outcome, record, reason, header, message, chinese_message
+              FROM roster_rows
+             WHERE roster = $1 AND line > $2 AND (outcome = $3 OR $3 = 0)
+             ORDER BY line LIMIT $4
+            """,
+            roster, after, outcome, limit,
+        )  # fmt: skip
+        return [_result(row) for row in rows]
+
+
+def _result(row: Any) -> RowResult:
+    return RowResult(**{**row, "outcome": Outcome(row["outcome"])})
+
+
+def _place(roster: UUID, place: int) -> str:
+    return f"roster_chunks.content/{roster}/{place}"

@@ -1,0 +1,206 @@
+"""The import of rosters, in the background: 1,000 rows a transaction, with their results.
+
+What is counted as done is committed with the rows that it counts, so after a crash the import goes
+on where it ended: the file is parsed again, and what is done is skipped.  A replica holds a lock in
+the database while it imports; should it lose that, the count of done rows stops the slower one.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from uuid import UUID
+
+import asyncpg
+
+from kit.db import PASSING, Pool
+from kit.errors import Refusal
+from kit.sealing import Sealer
+from services.membership.domain.identity import beijing_date
+from services.membership.domain.organizations import Organization
+from services.membership.domain.rosters import Roster, RosterState
+from services.membership.domain.sheet import ENCODINGS, Header, NoRows, NotText, Row, Sheet
+from services.membership.store import Store
+from services.membership.usecases import Means
+from services.membership.usecases.batches import Batch, Judged, Surroundings, judge
+from services.membership.usecases.rosters import Progress
+
+BATCH = 1_000
+"""Rows a transaction."""
+POLL = 1.0
+"""Seconds after which a replica looks for rosters whose importer has died."""
+
+logger = logging.getLogger(__name__)
+
+
+class Overtaken(Exception):
+    """Another replica imports the roster."""
+
+
+class Importer:
+    def __init__(self, means: Means, progress: Progress, pool: Pool, sealer: Sealer) -> None:
+        self._means, self._progress, self._pool, self._sealer = means, progress, pool, sealer
+
+    async def run(self) -> None:
+        """Import what has been uploaded, until cancelled."""
+        while True:
+            self._progress.uploaded.clear()
+            try:
+                for roster in await self._means.reads.rosters.importing():
+                    await self._import_alone(roster)
+            except PASSING as error:
+                logger.info("import begins again", extra={"error": type(error).__name__})
+            try:
+                await asyncio.wait_for(self._progress.uploaded.wait(), POLL)
+            except TimeoutError:
+                continue
+
+    async def _import_alone(self, roster: UUID) -> None:
+        """Import one roster, unless another replica does.  A failure leaves it for another try."""
+        try:
+            async with self._alone(roster) as alone:
+                if alone:
+                    await self._import(await self._means.reads.rosters.get(roster))
+        except PASSING:
+            raise
+        except Overtaken:
+            logger.info("import goes on elsewhere", extra={"roster": str(roster)})
+        except Exception as error:
+            extra = {"roster": str(roster), "error": type(error).__name__}
+            logger.error("import failed", extra=extra)  # The text of an error may quote a row.
+
+    @asynccontextmanager
+    async def _alone(self, roster: UUID) -> AsyncIterator[bool]:
+        """Whether no other replica imports the roster; none can while the block runs."""
+        key = f"hashtext('import/{roster}')"
+        async with self._pool.acquire() as conn:
+            alone = await conn.fetchval(f"SELECT pg_try_advisory_lock({key})")
+            try:
+                yield bool(alone)
+            finally:
+                if alone and not conn.is_closed():
+                    await conn.execute(f"SELECT pg_advisory_unlock({key})")
+
+    async def _import(self, roster: Roster) -> None:
+        try:
+            encoding, total = await self._survey(roster)
+        except Refusal as refusal:
+            await self._save(roster.refuse(refusal))
+            return
+        await self._save(replace(roster, total_rows=total))
+        organization = await self._means.reads.organizations.get(roster.organization)
+        done = roster.done_rows
+        async for header, rows in self._batches(roster, encoding):
+            await self._import_batch(roster.id, organization, header, rows, done=done)
+            done += len(rows)
+            self._progress.move()
+            self._means.committed()
+        await self._save(replace(roster, total_rows=total, state=RosterState.DONE))
+
+    async def _survey(self, roster: Roster) -> tuple[str, int]:
+        """The encoding of the whole file, and how many rows it has.
+
+        Raises:
+            NotText, NotCsv, HeaderMissing, NoRows: if the file as a whole is refused.
+        """
+        for encoding in ENCODINGS:
+            try:
+                total = 0
+                async for _, rows in self._rows(roster, encoding):
+                    total += len(rows)
+            except UnicodeDecodeError:
+                continue
+            if not total:
+                raise NoRows()
+            return encoding, total
+        raise NotText()
+
+    async def _rows(self, roster: Roster, encoding: str) -> AsyncIterator[tuple[Header, list[Row]]]:
+        """The rows of the file, in the portions in which its parts complete them."""
+        sheet, read = Sheet(encoding), 0
+        async for part in self._means.reads.rosters.parts(roster.id):
+            read += len(part)
+            rows = await asyncio.to_thread(sheet.feed, part, last=read == roster.size_bytes)
+            if sheet.header:
+                yield sheet.header, rows
+
+    async def _batches(
+        self, roster: Roster, encoding: str
+    ) -> AsyncIterator[tuple[Header, list[Row]]]:
+        """The rows that are not done yet, 1,000 at a time."""
+        skip, waiting = roster.done_rows, list[Row]()
+        async for header, rows in self._rows(roster, encoding):
+            waiting += rows[skip:]
+            skip = max(0, skip - len(rows))
+            while len(waiting) >= BATCH:
+                yield header, waiting[:BATCH]
+                waiting = waiting[BATCH:]
+        if waiting:
+            yield header, waiting
+
+    async def _import_batch(
+        self, roster: UUID, organization: Organization, header: Header, rows: list[Row], *,
+        done: int,
+    ) -> None:  # fmt: skip
+        at = self._means.clock()
+        today = beijing_date(at)
+        judged = await asyncio.to_thread(judge, rows, header, self._sealer, today=today)
+        while True:
+            try:
+                async with self._means.database.transaction() as store:
+                    await self._check_in_step(store, roster, done)
+                    around = await self._surroundings(store, roster, organization, judged)
+                    batch = Batch(header, around, self._sealer, at=at)
+                    await asyncio.to_thread(batch.settle, judged)
+                    await _write(store, roster, batch)
+                return
+            except asyncpg.UniqueViolationError:
+                continue  # Someone has joined meanwhile: look again.
+
+    async def _check_in_step(self, store: Store, roster: UUID, done: int) -> None:
+        held = await store.rosters.lock(roster)
+        if held.done_rows != done or held.state is not RosterState.IMPORTING:
+            raise Overtaken(str(roster))
+
+    async def _surroundings(
+        self, store: Store, roster: UUID, organization: Organization, judged: Judged
+    ) -> Surroundings:
+        indexes = [index for _, index in judged.entries]
+        lines = [entry.line for entry, _ in judged.entries]
+        codes = {entry.organization_code for entry, _ in judged.entries} - {""}
+        below: dict[str, Organization] = {}
+        if codes:
+            below = await store.organizations.with_codes(list(codes), within=organization.path)
+        return Surroundings(
+            node=self._means.node,
+            organization=organization,
+            below=below,
+            known=await store.people.known(indexes, node=self._means.node),
+            first_lines=await store.rosters.first_lines(roster, indexes, lines),
+        )
+
+    async def _save(self, roster: Roster) -> None:
+        """Save what has changed but for the counts; what has ended needs its content no more."""
+        async with self._means.database.transaction() as store:
+            held = await store.rosters.lock(roster.id)
+            if held.state is not RosterState.IMPORTING:
+                raise Overtaken(str(roster.id))
+            await store.rosters.save(roster)
+            if roster.has_ended:
+                await store.rosters.forget_content(roster.id)
+        self._progress.move()
+
+
+async def _write(store: Store, roster: UUID, batch: Batch) -> None:
+    """All that a batch changes, in the transaction that holds the roster."""
+    if batch.people:
+        await store.people.add_all(batch.people)
+        await store.outbox.put(*batch.admissions, *batch.submissions)
+    if batch.members:
+        await store.members.add_all(batch.members, batch.admissions)
+    if batch.applications:
+        await store.applications.add_all(batch.applications, batch.submissions)
+    await store.roster_rows.add_all(roster, batch.results)
+    await store.rosters.advance(roster, Counter(result.outcome for result in batch.results))

@@ -1,0 +1,119 @@
+"""Applications and the members that come of them."""
+
+from uuid import UUID
+
+from kit.ids import uuid7
+from kit.rpc import Call, Page, PageTokenForeign
+from services.membership import events
+from services.membership.domain import members as domain
+from services.membership.domain.identity import beijing_date, id_number_of, person_of
+from services.membership.domain.members import Application, Member
+from services.membership.domain.organizations import organization_in
+from services.membership.usecases import Means, new_salt
+
+FIRST = UUID(int=0)
+
+
+class Applications:
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    async def get(self, application: UUID) -> Application:
+        return await self._means.reads.applications.get(application)
+
+    async def page(
+        self, parent: str, *, state: int, page: Page
+    ) -> tuple[list[Application], str | None]:
+        """Those to `parent` and all below, oldest first, and the key of the next page."""
+        reads = self._means.reads
+        above = await reads.organizations.get(organization_in(parent, field="parent"), name=parent)
+        found = await reads.applications.page(
+            above.path, state=state, after=_after(page), limit=page.size + 1
+        )
+        shown = found[: page.size]
+        return shown, str(shown[-1].id) if len(found) > page.size else None
+
+    async def create(
+        self, parent: str, *, full_name: str, id_number: str, phone: str, call: Call
+    ) -> Application:
+        at = self._means.clock()
+        person = person_of(
+            full_name=full_name, id_number=id_number, phone=phone, today=beijing_date(at),
+            path="application.person.",
+        )  # fmt: skip
+        organization = organization_in(parent, field="parent")
+        async with self._means.database.transaction() as store:
+            if earlier := await store.calls.earlier(call, Application):
+                return earlier
+            await self._means.check_writable(store, organization, name=parent)
+            application, fact = domain.apply(
+                id=uuid7(), header=self._means.new_header(), organization=organization,
+                person=person, at=at,
+            )  # fmt: skip
+            change = events.change(application, fact)
+            await store.people.add_applicant(application)
+            await store.applications.add(application, change)
+            await store.outbox.put(change)
+            await store.calls.answer(call, application)
+        self._means.committed()
+        return application
+
+    async def approve(self, name: UUID, *, call: Call) -> Application:
+        async with self._means.database.transaction() as store:
+            if earlier := await store.calls.earlier(call, Application):
+                return earlier
+            application = await store.applications.lock(name)
+            approved, member, decision, admission = application.approve(
+                by=call.caller, at=self._means.clock(), member=uuid7(), salt=new_salt()
+            )
+            decided, admitted = events.change(approved, decision), events.change(member, admission)
+            await store.applications.save_decision(approved, decided)
+            await store.people.add_member(member)
+            await store.members.add(member, admitted)
+            await store.outbox.put(decided, admitted)
+            await store.calls.answer(call, approved)
+        self._means.committed()
+        return approved
+
+    async def reject(self, name: UUID, *, reason: str, call: Call) -> Application:
+        async with self._means.database.transaction() as store:
+            if earlier := await store.calls.earlier(call, Application):
+                return earlier
+            application = await store.applications.lock(name)
+            rejected, fact = application.reject(
+                by=call.caller, at=self._means.clock(), reason=reason
+            )
+            change = events.change(rejected, fact)
+            await store.applications.save_decision(rejected, change)
+            await store.outbox.put(change)
+            await store.calls.answer(call, rejected)
+        self._means.committed()
+        return rejected
+
+
+class Members:
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    async def get(self, member: UUID) -> Member:
+        return await self._means.reads.members.get(member)
+
+    async def page(self, parent: str, *, page: Page) -> tuple[list[Member], str | None]:
+        """Those of `parent` and all below, in order of admission, and the key of the next page."""
+        reads = self._means.reads
+        above = await reads.organizations.get(organization_in(parent, field="parent"), name=parent)
+        found = await reads.members.page(above.path, after=_after(page), limit=page.size + 1)
+        shown = found[: page.size]
+        return shown, str(shown[-1].id) if len(found) > page.size else None
+
+    async def search(self, id_number: str) -> list[Member]:
+        """Those of this node that hold the ID number."""
+        number = id_number_of(id_number, today=beijing_date(self._means.clock()))
+        return await self._means.reads.members.with_id_number(number)
+
+
+def _after(page: Page) -> UUID:
+    try:
+        return UUID(page.key) if page.key else FIRST
+    except ValueError:
+        raise PageTokenForeign() from None

@@ -1,0 +1,31 @@
+"""Organisations are read here; the seed makes them."""
+
+from kit.rpc import Page
+from services.membership.domain.organizations import Organization, organization_in
+from services.membership.usecases import Means
+
+
+class Organizations:
+    def __init__(self, means: Means) -> None:
+        self._reads = means.reads
+
+    async def get(self, name: str) -> Organization:
+        return await self._reads.organizations.get(organization_in(name), name=name)
+
+    async def page(
+        self, parent: str, *, subtree: bool, page: Page
+    ) -> tuple[list[Organization], str | None]:
+        """Those below `parent` in order of code, and the key of the next page."""
+        above = await self._reads.organizations.get(
+            organization_in(parent, field="parent"), name=parent
+        )
+        if subtree:
+            found = await self._reads.organizations.page_of_subtree(
+                above.path, after=page.key, limit=page.size + 1
+            )
+        else:
+            found = await self._reads.organizations.page_of_children(
+                above.id, after=page.key, limit=page.size + 1
+            )
+        shown = found[: page.size]
+        return shown, shown[-1].code if len(found) > page.size else None

@@ -1,0 +1,159 @@
+"""Rosters: the upload of a file, and how it goes on."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from kit.ids import uuid7
+from kit.rpc import Call, Page, PageTokenForeign, uuid_in
+from services.membership.domain.organizations import organization_in
+from services.membership.domain.rosters import (
+    Roster,
+    RosterNameChanged,
+    RosterState,
+    Stopping,
+    announce_roster,
+)
+from services.membership.domain.rows import RowResult
+from services.membership.store import Store
+from services.membership.usecases import Means
+
+LOOK = 0.2
+"""Seconds after which a watcher looks at a roster that another replica may be importing."""
+
+
+class Progress:
+    """Wakes those of this process who watch an import, and the one who does it."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+        self.uploaded = asyncio.Event()
+        """Set when there is something to import."""
+        self._moved = asyncio.Event()
+
+    def move(self) -> None:
+        """Tell all watchers to look."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def moved(self) -> None:
+        """When `move` is called, or after a moment in any case.
+
+        Raises:
+            Stopping: if this process is about to end.
+        """
+        if self._stop.is_set():
+            raise Stopping()
+        try:
+            await asyncio.wait_for(self._moved.wait(), LOOK)
+        except TimeoutError:
+            return
+
+
+class Rosters:
+    def __init__(self, means: Means, progress: Progress) -> None:
+        self._means, self._progress = means, progress
+
+    async def create(
+        self, parent: str, *, file_name: str, size_bytes: int, sha256: bytes, call: Call
+    ) -> Roster:
+        organization = organization_in(parent, field="parent")
+        roster = announce_roster(
+            id=uuid7(), organization=organization, file_name=file_name, size_bytes=size_bytes,
+            sha256=sha256,
+        )  # fmt: skip
+        async with self._means.database.transaction() as store:
+            if earlier := await store.calls.earlier(call, Roster):
+                return earlier
+            await self._means.check_writable(store, organization, name=parent)
+            await store.rosters.add(roster)
+            await store.calls.answer(call, roster)
+        return roster
+
+    async def get(self, roster: UUID) -> Roster:
+        return await self._means.reads.rosters.get(roster)
+
+    async def receive(self, roster: UUID, offset: int | None, content: bytes) -> Roster:
+        """Keep a part; with the last one the import begins, or the file is refused.
+
+        Args:
+            offset: where it begins; None: where the part before ended.
+        """
+        async with self._means.database.transaction() as store:
+            held = await store.rosters.lock(roster)
+            place = held.received_bytes
+            received, fresh = held.receive(place if offset is None else offset, content)
+            if fresh:
+                await store.rosters.add_part(roster, place, fresh)
+            if received.state is RosterState.UPLOADING and received.is_complete:
+                received = received.complete(await _sha256(store, roster))
+                if received.has_ended:
+                    await store.rosters.forget_content(roster)
+            await store.rosters.save(received)
+        self._progress.uploaded.set()
+        return received
+
+    async def watch(self, name: UUID) -> AsyncIterator[Roster]:
+        """The roster now, and whenever it has changed, until it has ended."""
+        shown = None
+        while True:
+            roster = await self.get(name)
+            if roster != shown:
+                yield roster
+                shown = roster
+            if roster.has_ended:
+                return
+            await self._progress.moved()
+
+    async def page_of_rows(
+        self, name: UUID, *, outcome: int, page: Page
+    ) -> tuple[list[RowResult], str | None]:
+        """Results in order of line, and the key of the next page."""
+        roster = await self.get(name)
+        found = await self._means.reads.roster_rows.page(
+            roster.id, outcome=outcome, after=_line(page), limit=page.size + 1
+        )
+        shown = found[: page.size]
+        return shown, str(shown[-1].line) if len(found) > page.size else None
+
+
+class Upload:
+    """One stream of parts of one roster."""
+
+    def __init__(self, rosters: Rosters) -> None:
+        self._rosters = rosters
+        self._roster: UUID | None = None
+
+    async def receive(self, name: str, offset: int, content: bytes) -> None:
+        """One message; after the first, `name` and `offset` may be left out.
+
+        Raises:
+            RosterNameChanged: if a later message names another roster.
+        """
+        if self._roster is None:
+            self._roster = uuid_in(name, "rosters")
+            place: int | None = offset
+        elif name and uuid_in(name, "rosters") != self._roster:
+            raise RosterNameChanged(roster=f"rosters/{self._roster}")
+        else:
+            place = offset or None
+        await self._rosters.receive(self._roster, place, content)
+
+    async def received(self) -> Roster:
+        """The roster after the last message."""
+        return await self._rosters.get(self._roster or uuid_in("", "rosters"))
+
+
+async def _sha256(store: Store, roster: UUID) -> str:
+    digest = hashlib.sha256()
+    async for part in store.rosters.parts(roster):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _line(page: Page) -> int:
+    try:
+        return int(page.key or 0)
+    except ValueError:
+        raise PageTokenForeign() from None

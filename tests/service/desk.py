@@ -1,0 +1,155 @@
+"""An officer's desk: a running service of membership, and how the officers call it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import asyncpg
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from kit import tokens
+from services.membership.config import Settings
+from smartunion.membership.v1 import membership_pb2 as pb
+from tests.builders import an_id_number, sha256
+
+if TYPE_CHECKING:
+    from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceAsyncStub
+
+OFFICER = "officers/li-na"
+HOME = "organizations/51"
+STREET = "organizations/510104017"
+CITY = "organizations/5101"
+
+
+@dataclass
+class Refused:
+    """What a refused caller learns."""
+
+    code: grpc.StatusCode
+    text: str
+    reason: str = ""
+    metadata: dict[str, str] | None = None
+    field: str = ""
+    chinese: str = ""
+
+
+def refused(error: grpc.aio.AioRpcError) -> Refused:
+    found = Refused(error.code(), error.details() or "")
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    for detail in status.details if status else ():
+        info, words = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
+        bad = error_details_pb2.BadRequest()
+        if detail.Unpack(info):
+            found.reason, found.metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(words):
+            found.chinese = words.message
+        elif detail.Unpack(bad):
+            found.field = bad.field_violations[0].field
+    return found
+
+
+@dataclass
+class Desk:
+    settings: Settings
+    stub: "MembershipServiceAsyncStub"
+    pool: "asyncpg.Pool[Any]"
+    logs: pytest.LogCaptureFixture
+
+    def as_officer(self, name: str = OFFICER) -> tuple[tuple[str, str], ...]:
+        token = tokens.sign(self.settings.secret("token.key"), name)
+        return (("authorization", f"Bearer {token}"),)
+
+    async def ask(self, request: Any, *, officer: str = OFFICER) -> Any:
+        """The answer to a request, whose name says what is asked."""
+        method = type(request).__name__.removesuffix("Request")
+        return await getattr(self.stub, method)(request, metadata=self.as_officer(officer))
+
+    async def refusal(self, request: Any, *, officer: str = OFFICER) -> Refused:
+        """The refusal of a request that is refused."""
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await self.ask(request, officer=officer)
+        return refused(error.value)
+
+    async def apply(self, number: int, *, parent: str = STREET) -> pb.Application:
+        """A new application of the person with that number."""
+        answer: pb.Application = await self.ask(an_application(number, parent=parent))
+        return answer
+
+    async def approve(self, application: pb.Application) -> pb.Application:
+        answer: pb.Application = await self.ask(
+            pb.ApproveApplicationRequest(name=application.name, request_id=str(uuid4()))
+        )
+        return answer
+
+    async def announce(self, content: bytes, *, parent: str = STREET) -> pb.Roster:
+        """A roster that waits for its content."""
+        roster = pb.Roster(
+            file_name="花名册.csv", size_bytes=len(content), sha256=sha256(content)
+        )
+        answer: pb.Roster = await self.ask(
+            pb.CreateRosterRequest(parent=parent, roster=roster, request_id=str(uuid4()))
+        )
+        return answer
+
+    async def upload(
+        self, roster: pb.Roster, content: bytes, *, offset: int = 0, part: int = 2**20
+    ) -> pb.Roster:
+        parts = upload_parts(roster, content, offset=offset, part=part)
+        answer: pb.Roster = await self.stub.UploadRoster(
+            parts, metadata=self.as_officer()  # type: ignore[arg-type]
+        )
+        return answer
+
+    async def watch(self, roster: pb.Roster) -> AsyncIterator[pb.Roster]:
+        """What the watcher of an import sees."""
+        request = pb.WatchRosterRequest(name=roster.name)
+        async for seen in self.stub.WatchRoster(request, metadata=self.as_officer()):
+            yield seen
+
+    async def ended(self, roster: pb.Roster) -> pb.Roster:
+        """The roster when its import has ended."""
+        async with asyncio.timeout(60):
+            return [seen async for seen in self.watch(roster)][-1]
+
+    async def bring(self, content: bytes, *, parent: str = STREET) -> pb.Roster:
+        """The roster after its whole import."""
+        roster = await self.announce(content, parent=parent)
+        await self.upload(roster, content)
+        return await self.ended(roster)
+
+    async def rows(self, roster: pb.Roster, outcome: int = 0) -> list[pb.RosterRow]:
+        """The first 1,000 results."""
+        request = pb.ListRosterRowsRequest(
+            parent=roster.name, outcome=outcome, page_size=1000  # type: ignore[arg-type]
+        )
+        return list((await self.ask(request)).rows)
+
+    async def count(self, table: str) -> int:
+        found: int = await self.pool.fetchval(f"SELECT count(*) FROM {table}")
+        return found
+
+
+def an_application(
+    number: int, *, parent: str = STREET, request_id: str | None = None, **person: str
+) -> pb.CreateApplicationRequest:
+    """The request of the person with that number; `person`: what is otherwise."""
+    known = {"full_name": "张三", "id_number": an_id_number(number), "phone": "13800000000"}
+    return pb.CreateApplicationRequest(
+        parent=parent,
+        application=pb.Application(person=pb.Person(**{**known, **person})),
+        request_id=str(uuid4()) if request_id is None else request_id,
+    )
+
+
+def upload_parts(
+    roster: pb.Roster, content: bytes, *, offset: int = 0, part: int = 2**20
+) -> Iterator[pb.UploadRosterRequest]:
+    for place in range(offset, len(content), part):
+        yield pb.UploadRosterRequest(
+            name=roster.name, offset=place, content=content[place : place + part]
+        )
