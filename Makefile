@@ -4,7 +4,6 @@ BIN    := .venv/bin
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
 CODE   := kit node services tests
-export PYTHONPATH := .:gen
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -22,7 +21,7 @@ gen: gen/.done ## Generate Python from protos/ into gen/
 gen/.done: .venv/.done $(PROTOS)
 	@mkdir -p gen
 	$(if $(PROTOS),$(PROTOC) --python_out=gen --pyi_out=gen $(PROTOS))
-	$(if $(PROTOS),$(PROTOC) --grpc_python_out=gen --mypy_grpc_out=gen $(shell grep -l '^service ' $(PROTOS) /dev/null))
+	$(if $(PROTOS),$(PROTOC) --grpc_python_out=gen --mypy_grpc_out=quiet:gen $(shell grep -l '^service ' $(PROTOS) /dev/null))
 	@touch $@
 
 fmt: setup ## Format the code
