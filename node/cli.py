@@ -29,8 +29,12 @@ app = typer.Typer(
 )
 node = typer.Typer(help="One node on this machine.", no_args_is_help=True)
 app.add_typer(node, name="node")
+network = typer.Typer(help="Four nodes on this machine, joined.", no_args_is_help=True)
+app.add_typer(network, name="network")
 
 Config = Annotated[Path, typer.Option("--config", help="The TOML file of the node.")]
+Build = Annotated[Path, typer.Option("--build", help="The folder for all that is made.")]
+INTERRUPTED = 130
 
 
 @node.command()
@@ -54,6 +58,31 @@ def init(config: Config) -> None:
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(configs.EXAMPLE, encoding="utf-8")
     typer.echo(f"wrote {config}; now: smartunion node up --config {config}")
+
+
+@network.command("up")
+def network_up(build: Build = Path("build")) -> None:
+    """Start the network and keep it running until SIGTERM or Ctrl-C."""
+    from node.network import up
+
+    run(up(build / "network", build / "endpoints.json", Console()))
+
+
+@app.command()
+def demo(build: Build = Path("build")) -> None:
+    """Play the story on a network of four nodes: cut, healed and proved."""
+    from node.demo import play
+
+    finished = False
+
+    async def story() -> None:
+        nonlocal finished
+        await play(build, Console())
+        finished = True
+
+    run(story())
+    if not finished:
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()

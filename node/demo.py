@@ -1,0 +1,535 @@
+"""The story: one network, cut and healed, and the proof that nothing was lost.
+
+Everything that happens here goes through the public API, as an officer's console would do it.  The
+line between 成都 and its province runs through two proxies, one for gRPC and one for NATS.  Every
+wait has a deadline; what was waited for and did not come ends the story with one line.
+"""
+
+import asyncio
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import grpc
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from kit.errors import FailedPrecondition
+from node import processes
+from node.network import (
+    Network,
+    Node,
+    TooLate,
+    guarded,
+    levels,
+    picture,
+    together,
+    until,
+    verdict,
+)  # fmt: skip
+from node.people import Crowd, Person, roster
+from smartunion.event.v1 import log_pb2
+from smartunion.membership.v1 import membership_pb2 as pb
+from smartunion.sync.v1 import sync_pb2
+
+NATION, PROVINCE, CHENGDU, MIANYANG = "0", "51", "5101", "5107"
+ROSTERS = {CHENGDU: 10_000, MIANYANG: 2_000}
+CUT_OFF = 50
+"""People approved at 成都 while its line is cut."""
+
+STORY = 180.0
+"""Seconds that the story may take."""
+IMPORT, ARRIVE, NOTICE, CATCH_UP = 60.0, 20.0, 30.0, 60.0
+"""Seconds to import a roster, for one member to arrive at the top, to see that a line is cut, and
+to prove everything after it is healed."""
+
+CHUNK = 256 * 1024
+PAGE = 1000
+AT_ONCE = 4
+"""Officers who approve at the same time."""
+
+
+class StepFailed(FailedPrecondition):
+    message = "{step}: {problem}"
+    chinese = "{step}：{problem}"
+
+
+def check(holds: bool, step: str, problem: str) -> None:
+    """End the story if what it promises does not hold."""
+    if not holds:
+        raise StepFailed(step=step, problem=problem)
+
+
+class Report:
+    """build/demo-report.json, and what is said on the way."""
+
+    def __init__(self, file: Path, console: Console) -> None:
+        self.file, self.console = file, console
+        self._began = time.monotonic()
+        self.facts: dict[str, Any] = {"passed": False, "reason": "", "steps": [], "counts": {}}
+        self.current = "the beginning"
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[dict[str, Any]]:
+        """One step, timed; what it finds goes into the dictionary that it gets."""
+        self.current = title
+        began = time.monotonic()
+        facts: dict[str, Any] = {"step": title, "seconds": 0.0}
+        self.facts["steps"].append(facts)
+        self.console.print(f"[bold]{began - self._began:6.1f} s[/]  {title}")
+        try:
+            yield facts
+        finally:
+            facts["seconds"] = round(time.monotonic() - began, 2)
+        self.console.print(f"          [green]✓[/] {facts['seconds']:.1f} s")
+
+    def say(self, text: str) -> None:
+        """A line below the step."""
+        self.console.print(f"          {text}", highlight=False, soft_wrap=True)
+
+    def failed(self, reason: str) -> None:
+        """The story ended early."""
+        self.facts["reason"] = f"{self.current}: {reason}"
+
+    def write(self) -> None:
+        """Everything so far, into the file."""
+        self.facts["seconds"] = round(time.monotonic() - self._began, 2)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(json.dumps(self.facts, ensure_ascii=False, indent=2))
+
+
+async def play(build: Path, console: Console) -> None:
+    """The whole story; what it finds is in `build`/demo-report.json.
+
+    Raises:
+        Refusal: if anything is not as promised, with the reason in one line.
+    """
+    folder, report = build / "demo", Report(build / "demo-report.json", console)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        async with asyncio.timeout(STORY):
+            async with Network(folder, proxied=CHENGDU) as network:
+                await Story(network, folder, report).tell()
+        report.facts["passed"] = True
+    except grpc.aio.AioRpcError as error:
+        report.failed(problem := f"{error.code().name}: {error.details()}")
+        raise StepFailed(step=report.current, problem=problem) from None
+    except TimeoutError:
+        report.failed("the story took too long")
+        raise TooLate(what=report.current, seconds=round(STORY), found="the story ends") from None
+    except BaseException as error:
+        report.failed(str(error) or type(error).__name__)
+        raise
+    finally:
+        report.write()
+    seconds = report.facts["seconds"]
+    console.print(f"[bold green]the story holds[/]  {seconds:.1f} s; {build / 'demo-report.json'}")
+
+
+class Story:
+    """Its steps, in their order."""
+
+    def __init__(self, network: Network, folder: Path, report: Report) -> None:
+        self._network, self._folder, self._report = network, folder, report
+        self._crowd = Crowd(seed=2026)
+        self._expected = {NATION: 0, PROVINCE: 0, CHENGDU: 0, MIANYANG: 0}
+        """Members of each node by now."""
+
+    @property
+    def _nation(self) -> Node:
+        return self._network.nodes[NATION]
+
+    @property
+    def _chengdu(self) -> Node:
+        return self._network.nodes[CHENGDU]
+
+    async def tell(self) -> None:
+        """From nothing to the proof."""
+        await self._grow()
+        async with guarded(self._network):
+            await self._join()
+            await self._count_organizations()
+            await self._import()
+            await self._admit_one()
+            await self._prove("the nation proves what was imported")
+            await self._cut()
+            await self._go_silent()
+            network = await self._prove("the line is healed: the nation proves everything")
+            await self._read_all()
+            self._show(network)
+            await self._recount()
+
+    async def _grow(self) -> None:
+        for codes in levels():
+            with self._report.step(f"start {' '.join(codes)} and join them") as facts:
+                await self._network.start(*codes)
+                for code in codes:
+                    node = self._network.nodes[code]
+                    self._report.say(f"{node.seat.name}  {node.facts['grpc']['membership']}")
+                facts["nodes"] = [self._network.nodes[code].seat.name for code in codes]
+
+    async def _join(self) -> None:
+        with self._report.step("four nodes are one network") as facts:
+            network = await self._network.whole()
+            facts["nodes"] = len(network.nodes)
+
+    async def _count_organizations(self) -> None:
+        with self._report.step("each node holds its part of the tree") as facts:
+            nodes = self._network.nodes
+            counts = await together(*(organizations(node) for node in nodes.values()))
+            for node, count in zip(nodes.values(), counts, strict=True):
+                facts[node.seat.name] = count
+                self._report.say(f"{node.seat.name}: {count:,} organisations")
+                check(count > 0, "the tree", f"{node.seat.name} holds no organisation")
+
+    async def _import(self) -> None:
+        total = sum(ROSTERS.values())
+        with self._report.step(f"import {total:,} people at two cities at once") as facts:
+            began = time.monotonic()
+            with progress(self._report.console) as bars:
+                await together(
+                    *(self._import_at(code, count, bars) for code, count in ROSTERS.items())
+                )
+            rate = total / (time.monotonic() - began)
+            facts |= {"people": total, "people_a_second": round(rate)}
+            self._report.say(f"{total:,} admitted, {rate:,.0f} a second")
+
+    async def _import_at(self, code: str, count: int, bars: Progress) -> None:
+        node = self._network.nodes[code]
+        bar = bars.add_task(node.seat.name, total=count)
+        content = roster(
+            self._crowd.people(count, code),
+            approval=f"{node.seat.name[:2]}工发〔2025〕12号",
+            approved=date(2025, 3, 8),
+        )
+        async for found in imported(node, content):
+            bars.update(bar, completed=found.done_rows)
+        step = f"the roster of {node.seat.name}"
+        state = pb.Roster.State.Name(found.state)
+        check(found.state == pb.Roster.DONE, step, f"is {state}: {found.refuse_message}")
+        check(
+            found.admitted_rows == count, step,
+            f"{found.admitted_rows:,} of {count:,} admitted, {found.refused_rows:,} refused",
+        )  # fmt: skip
+        self._expected[code] += count
+
+    async def _admit_one(self) -> None:
+        with self._report.step("one worker joins at a 街道, and the nation reads it") as facts:
+            street = await a_street(self._chengdu)
+            person = self._crowd.person(street.code)
+            member = await admitted(self._chengdu, street.name, person)
+            began = time.monotonic()
+            copy = await until(
+                f"{member} at the nation", lambda: member_at(self._nation, member), within=ARRIVE
+            )
+            took = time.monotonic() - began
+            self._expected[CHENGDU] += 1
+            facts |= {"organization": street.display_name, "seconds_to_the_nation": round(took, 3)}
+            self._report.say(f"{street.display_name} {street.code}: {member} after {took:.2f} s")
+            where = copy.provenance
+            check(where.copy and where.origin == self._chengdu.name, member, "is no copy of 成都's")
+            check(copy.organization == street.name, member, "has another organisation")
+            check(not copy.HasField("person"), member, "shows a person at the nation")
+            self._report.say(f"at the nation: a copy of {where.origin}, without a name or a number")
+
+    async def _cut(self) -> None:
+        with self._report.step("the line of 成都 is cut; it goes on alone") as facts:
+            for line in self._network.lines:
+                await line.cut()
+            await self._approve_alone(CUT_OFF // 2, facts)
+            await self._unheard(facts)
+
+    async def _go_silent(self) -> None:
+        with self._report.step("the line comes back and falls silent: bytes vanish") as facts:
+            await self._heal()
+            count = self._expected[CHENGDU]
+            await self._nation.shows(
+                f"{count:,} members of 成都 at the nation",
+                lambda found: (
+                    shown(found, CHENGDU).members == count and shown(found, CHENGDU).connected
+                ),
+                within=CATCH_UP,
+            )
+            for line in self._network.lines:
+                await line.half_open()
+            await self._approve_alone(CUT_OFF - CUT_OFF // 2, facts)
+            await self._unheard(facts)
+            swallowed = await until("bytes to be swallowed", self._swallowed, within=NOTICE)
+            facts["swallowed_bytes"] = swallowed
+            self._report.say(f"{swallowed:,} bytes swallowed")
+            await self._heal()
+
+    async def _swallowed(self) -> int:
+        return sum(line.swallowed_bytes for line in self._network.lines)
+
+    async def _heal(self) -> None:
+        for line in self._network.lines:
+            await line.heal()
+
+    async def _approve_alone(self, count: int, facts: dict[str, Any]) -> None:
+        street = await a_street(self._chengdu)
+        before = await subtree_members(self._chengdu)
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def approve(person: Person) -> None:
+            async with gate:
+                await admitted(self._chengdu, street.name, person)
+
+        await together(*map(approve, self._crowd.people(count, street.code)))
+        self._expected[CHENGDU] += count
+        after = await subtree_members(self._chengdu)
+        check(
+            after == before + count, "alone", f"成都 has {after:,} members, not {before + count:,}"
+        )
+        facts |= {"approved_alone": count, "members_at_the_city": after}
+        self._report.say(f"成都 approves {count} alone: {after:,} members")
+
+    async def _unheard(self, facts: dict[str, Any]) -> None:
+        """The nation shows that it does not hear of 成都, and still hears of the others."""
+        network = await self._nation.shows(
+            "the nation to show 成都 as not connected, and the others as connected",
+            lambda found: (
+                [n.connected for n in found.nodes]
+                == [n.node.organization_code != CHENGDU for n in found.nodes]
+            ),
+            within=NOTICE,
+        )
+        chengdu = shown(network, CHENGDU)
+        facts["members_at_the_nation"] = chengdu.members
+        covered = f"{network.nodes[0].covered_nodes} of {network.nodes[0].subtree_nodes}"
+        self._report.say(f"the nation: 成都 not connected, {chengdu.members:,} members; {covered}")
+        check(chengdu.members < self._expected[CHENGDU], "cut", "members came through a cut line")
+
+    async def _prove(self, title: str) -> sync_pb2.Network:
+        with self._report.step(title) as facts:
+            network = await self._nation.shows(
+                f"COMPLETE for all, with {self._expected}", self._proved, within=CATCH_UP
+            )
+            total = network.nodes[0].subtree_members
+            facts["members"] = total
+            self._report.say(f"{total:,} members, every node COMPLETE")
+        return network
+
+    def _proved(self, network: sync_pb2.Network) -> bool:
+        return {n.node.organization_code: n.members for n in network.nodes} == self._expected and (
+            all(
+                n.verdict == log_pb2.COMPLETE and n.connected and not n.lag_entries
+                for n in network.nodes
+            )
+        )
+
+    async def _read_all(self) -> None:
+        with self._report.step("read every member at the nation") as facts:
+            expected = sum(self._expected.values())
+            cities = [self._network.nodes[code] for code in ROSTERS]
+            *owned, read = await together(*(members(node) for node in (*cities, self._nation)))
+            facts["read"] = len(read)
+            copies = sum(member.provenance.copy for member in read.values())
+            check(len(read) == copies == expected, "members", f"{copies:,} copies of {expected:,}")
+            same = {name: state(m) for own in owned for name, m in own.items()} == {
+                name: state(m) for name, m in read.items()
+            }
+            check(same, "members", "the nation reads something else than the cities")
+            self._report.facts["counts"] = {
+                "expected": expected, "read_at_the_nation": len(read),
+                "members": {self._network.nodes[c].seat.name: n for c, n in self._expected.items()},
+            }  # fmt: skip
+            self._report.say(f"[bold]read at the nation: {len(read):,} of {expected:,}[/]")
+
+    def _show(self, network: sync_pb2.Network) -> None:
+        self._report.facts["network"] = as_facts(network)
+        self._report.console.print(picture(network), proof_table(network))
+
+    async def _recount(self) -> None:
+        with self._report.step("an independent recount of all databases") as facts:
+            endpoints, log = self._folder / "endpoints.json", self._folder / "verify.log"
+            self._network.write_endpoints(endpoints)
+            self._report.write()
+            code = await run_verify(endpoints, self._report.file, log)
+            lines = log.read_text(encoding="utf-8").splitlines()
+            for line in lines:
+                self._report.say(line)
+            facts |= {"exit_code": code, "lines": lines}
+            check(code == 0, "recount", lines[-1] if lines else "it said nothing")
+
+
+async def organizations(node: Node) -> int:
+    """How many organisations the node holds below its own, and its own."""
+    request = pb.ListOrganizationsRequest(
+        parent=f"organizations/{node.seat.code}", subtree=True, page_size=PAGE
+    )
+    count = 1
+    while True:
+        page = await node.membership.ListOrganizations(request, **node.call)
+        count += len(page.organizations)
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            return count
+
+
+async def a_street(node: Node) -> pb.Organization:
+    """The first 街道 below a node."""
+    request = pb.ListOrganizationsRequest(
+        parent=f"organizations/{node.seat.code}", subtree=True, page_size=PAGE
+    )
+    page = await node.membership.ListOrganizations(request, **node.call)
+    for organization in page.organizations:
+        street = organization.level == pb.Organization.TOWNSHIP
+        if street and "街道" in organization.display_name:
+            return organization
+    raise StepFailed(step="the tree", problem=f"there is no 街道 below {node.seat.name}")
+
+
+async def imported(node: Node, content: bytes) -> AsyncIterator[pb.Roster]:
+    """Upload a roster; its progress until it has ended."""
+    request = pb.CreateRosterRequest(
+        parent=f"organizations/{node.seat.code}",
+        roster=pb.Roster(
+            file_name="花名册.csv",
+            size_bytes=len(content),
+            sha256=hashlib.sha256(content).digest(),
+        ),
+        request_id=str(uuid4()),
+    )
+    created = await node.membership.CreateRoster(request, **node.call)
+
+    async def chunks() -> AsyncIterator[pb.UploadRosterRequest]:
+        for at in range(0, len(content), CHUNK):
+            yield pb.UploadRosterRequest(
+                name=created.name, offset=at, content=content[at : at + CHUNK]
+            )
+
+    await node.membership.UploadRoster(chunks(), metadata=node.metadata, timeout=IMPORT)
+    async for found in node.membership.WatchRoster(
+        pb.WatchRosterRequest(name=created.name), metadata=node.metadata, timeout=IMPORT
+    ):
+        yield found
+
+
+async def admitted(node: Node, organization: str, person: Person) -> str:
+    """Have a person apply and be approved; the name of the member."""
+    application = pb.Application(
+        person=pb.Person(full_name=person.full_name, id_number=person.id_number, phone=person.phone)
+    )
+    created = await node.membership.CreateApplication(
+        pb.CreateApplicationRequest(
+            parent=organization, application=application, request_id=str(uuid4())
+        ),
+        **node.call,
+    )
+    approved = await node.membership.ApproveApplication(
+        pb.ApproveApplicationRequest(name=created.name, request_id=str(uuid4())), **node.call
+    )
+    check(approved.state == pb.Application.APPROVED, created.name, "is not approved")
+    return approved.member
+
+
+async def member_at(node: Node, name: str) -> pb.Member | None:
+    """A member as a node reads it; None if it does not know it."""
+    try:
+        return await node.membership.GetMember(pb.GetMemberRequest(name=name), **node.call)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            return None
+        raise
+
+
+async def members(node: Node) -> dict[str, pb.Member]:
+    """Every member that a node reads, by name."""
+    request = pb.ListMembersRequest(parent=f"organizations/{node.seat.code}", page_size=PAGE)
+    found: dict[str, pb.Member] = {}
+    while True:
+        page = await node.membership.ListMembers(request, **node.call)
+        found |= {member.name: member for member in page.members}
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            return found
+
+
+async def subtree_members(node: Node) -> int:
+    """How many members a node reads."""
+    return len(await members(node))
+
+
+def state(member: pb.Member) -> tuple[str, int, int]:
+    """What a copy has in common with the owner's record."""
+    return member.organization, member.state, member.version
+
+
+def shown(network: sync_pb2.Network, code: str) -> sync_pb2.NetworkNode:
+    """What a network shows of one node."""
+    return next(node for node in network.nodes if node.node.organization_code == code)
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Progress]:
+    """Bars below the step."""
+    columns = (
+        TextColumn("          {task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as bars:
+        yield bars
+
+
+def as_facts(network: sync_pb2.Network) -> list[dict[str, Any]]:
+    """What GetNetwork says, in plain values."""
+    return [
+        {
+            "node": node.node.name.removeprefix("nodes/"),
+            "name": node.node.display_name,
+            "organization": node.node.organization_code,
+            "members": node.members,
+            "subtree_members": node.subtree_members,
+            "lag_entries": node.lag_entries,
+            "verdict": verdict(node),
+            "connected": node.connected,
+            "streams": [stream_facts(stream) for stream in node.streams],
+        }
+        for node in network.nodes
+    ]
+
+
+def stream_facts(stream: sync_pb2.StreamProof) -> dict[str, Any]:
+    """What is proved of one stream, in plain values."""
+    proof = stream.proof
+    return {
+        "service": stream.service,
+        "channel": proof.channel,
+        "verdict": log_pb2.Verdict.Name(proof.verdict),
+        "head": stream.head,
+        "certified": proof.certified,
+        "digest": int.from_bytes(proof.digest, "big").to_bytes(16, "big").hex(),
+        "counts": {count.kind: count.records for count in proof.counts},
+    }
+
+
+def proof_table(network: sync_pb2.Network) -> Table:
+    """For each stream that holds records: the certificate's number, the counts and the digest."""
+    table = Table("stream", "records", "certificate", "digest at the nation", box=SIMPLE)
+    for column in table.columns[2:]:
+        column.no_wrap = True
+    for node in network.nodes:
+        for stream in map(stream_facts, node.streams):
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in stream["counts"].items())
+            name = f"{node.node.display_name} {stream['service']}"
+            if counts:
+                table.add_row(name, counts, f"{stream['certified']:,}", stream["digest"])
+    return table
+
+
+async def run_verify(endpoints: Path, report: Path, log: Path) -> int:
+    """Run the recount in a process of its own; its exit code."""
+    return await processes.run_once(
+        [sys.executable, "-m", "node.verify", endpoints, report], user="", log=log
+    )

@@ -1,0 +1,440 @@
+"""Four nodes on one machine, each a process of its own, joined into one tree.
+
+    0 中华全国总工会 ── 51 四川省总工会 ─┬─ 5101 成都市总工会
+                                         └─ 5107 绵阳市总工会
+
+They start level by level, as a network grows: the parent's operator makes an invitation, the child
+starts with it and enrols, the operators compare the fingerprint, and the parent's confirms it.
+All of that goes through the public API.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from kit.errors import FailedPrecondition
+from node import keys, processes
+from node.processes import Program
+from node.proxy import Proxy
+from smartunion.event.v1 import log_pb2
+from smartunion.membership.v1 import membership_pb2_grpc
+from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
+
+T = TypeVar("T")
+
+START = 90.0
+"""Seconds that a node gets to start for the first time."""
+JOIN = 30.0
+"""Seconds that a child gets to enrol and to be known at the top."""
+CALL = 15.0
+"""Seconds that a call gets."""
+GOODBYE = 45.0
+"""Seconds that a node gets to end well."""
+CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
+
+
+class TooLate(FailedPrecondition):
+    message = "waited {seconds} s for {what}; {found}"
+    chinese = "等待{what}已超过 {seconds} 秒；{found}"
+
+
+class NodeEnded(FailedPrecondition):
+    message = "the node {name} ended ({ending}): {said}; see {log}"
+    chinese = "节点 {name} 已退出（{ending}）：{said}；详见 {log}"
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A node as it is planned."""
+
+    name: str
+    code: str
+    """The division code of the organisation that it serves."""
+    level: str
+    parent: str
+    """The code of the node above; empty for the top."""
+
+
+SEATS = (
+    Seat("中华全国总工会", "0", "national", ""),
+    Seat("四川省总工会", "51", "province", "0"),
+    Seat("成都市总工会", "5101", "city", "51"),
+    Seat("绵阳市总工会", "5107", "city", "51"),
+)
+
+
+@dataclass
+class Node:
+    """A node that is up: its process, and how an officer reaches it."""
+
+    seat: Seat
+    program: Program
+    log: Path
+    facts: dict[str, Any]
+    """Its data/endpoints.json."""
+    channels: list[grpc.aio.Channel] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        opened = {
+            service: grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+            for service, address in self.facts["grpc"].items()
+        }
+        self.channels = list(opened.values())
+        self.membership = membership_pb2_grpc.MembershipServiceStub(opened["membership"])
+        self.sync = sync_pb2_grpc.SyncServiceStub(opened["sync"])
+        token = next(iter(self.facts["tokens"].values()))
+        self.metadata = (("authorization", f"Bearer {token}"),)
+        self.call: dict[str, Any] = {"metadata": self.metadata, "timeout": CALL}
+        """What goes with every call of an officer."""
+
+    @property
+    def name(self) -> str:
+        """Format: `nodes/{id}`."""
+        return f"nodes/{self.facts['node']}"
+
+    async def shows(
+        self, what: str, check: Callable[[sync_pb2.Network], bool], *, within: float
+    ) -> sync_pb2.Network:
+        """The network as this node shows it, once `check` holds.
+
+        Raises:
+            TooLate: if it does not hold in time.
+        """
+        found: sync_pb2.Network | None = None
+        watch = self.sync.WatchNetwork(sync_pb2.WatchNetworkRequest(), metadata=self.metadata)
+        try:
+            async with asyncio.timeout(within):
+                async for found in watch:
+                    if check(found):
+                        return found
+        except TimeoutError:
+            pass
+        finally:
+            watch.cancel()
+        raise TooLate(what=what, seconds=round(within), found=in_words(found))
+
+
+class Network:
+    """The nodes, by division code, while they run."""
+
+    def __init__(self, folder: Path, *, proxied: str = "") -> None:
+        """
+        Args:
+            folder: keeps a folder for each node.
+            proxied: the code of the node that reaches its parent through `lines`.
+        """
+        self._folder, self._proxied = folder, proxied
+        self._stack = AsyncExitStack()
+        self.nodes: dict[str, Node] = {}
+        self.lines: list[Proxy] = []
+        """The line to the parent's gRPC, and the one to its NATS."""
+
+    async def __aenter__(self) -> "Network":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End all nodes, at once."""
+        nodes = self.nodes.values()
+        for channel in [channel for node in nodes for channel in node.channels]:
+            await channel.close()
+        await self._stack.aclose()
+
+    @property
+    def top(self) -> Node:
+        """The node that sees all others."""
+        return self.nodes[SEATS[0].code]
+
+    async def start(self, *codes: str) -> None:
+        """Start nodes of one level at once, and have their parent admit them.
+
+        Raises:
+            NodeEnded, TooLate: if one does not come up, or does not join.
+        """
+        await together(*(self._start(seat) for seat in SEATS if seat.code in codes))
+
+    async def _start(self, seat: Seat) -> None:
+        folder = self._folder / seat.code
+        config = folder / "node.toml"
+        if not config.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            keys.write(config, await self._config(seat))
+        node = await self._launch(seat, config)
+        self.nodes[seat.code] = node
+        if seat.parent:
+            await self._admit(self.nodes[seat.parent], node)
+
+    async def _config(self, seat: Seat) -> str:
+        lines = [
+            f'name = "{seat.name}"', f'organization = "{seat.code}"', f'level = "{seat.level}"'
+        ]  # fmt: skip
+        if seat.parent:
+            parent = self.nodes[seat.parent]
+            invitation = await parent.sync.CreateInvitation(
+                sync_pb2.CreateInvitationRequest(organization_code=seat.code), **parent.call
+            )
+            address, nats = parent.facts["grpc"]["sync"], parent.facts["nats"]
+            if seat.code == self._proxied:
+                address, nats = await self._through_lines(address, nats)
+            lines += [
+                "[parent]", f'sync = "{address}"', f'nats = "{nats}"',
+                f'invitation = "{invitation.token}"',
+            ]  # fmt: skip
+        return "\n".join([*lines, ""])
+
+    async def _through_lines(self, address: str, nats: str) -> tuple[str, str]:
+        for target in (address, nats.removeprefix("nats://")):
+            self.lines.append(await self._stack.enter_async_context(Proxy(target)))
+        return self.lines[0].address, f"nats://{self.lines[1].address}"
+
+    async def _launch(self, seat: Seat, config: Path) -> Node:
+        """Run the node; it is up when this returns."""
+        log = config.with_name("node.log")
+        log.unlink(missing_ok=True)
+        program = await processes.run(
+            [sys.executable, "-c", "from node.cli import main; main()", "node", "up",
+             "--config", config.resolve()],
+            goodbye=signal.SIGTERM, orphaned=signal.SIGTERM, patience=GOODBYE, log=log,
+        )  # fmt: skip
+        self._stack.push_async_callback(program.stop)
+        file = config.with_name("data") / "endpoints.json"
+
+        async def facts() -> dict[str, Any] | None:
+            if program.process.returncode is not None:
+                raise NodeEnded(
+                    name=seat.name, ending=await program.wait(), said=last_line(log), log=log
+                )
+            with suppress(FileNotFoundError):
+                found: dict[str, Any] = json.loads(file.read_text())
+                # An earlier run that was killed may have left its file.
+                return found if found["pids"]["node"] == program.pid else None
+            return None
+
+        return Node(seat, program, log, await until(f"{seat.name} to start", facts, within=START))
+
+    async def _admit(self, parent: Node, child: Node) -> None:
+        """Both operators' part: read the fingerprint at the child, confirm it at the parent."""
+
+        async def joined() -> bool:
+            own = await child.sync.GetNode(sync_pb2.GetNodeRequest(), **child.call)
+            if own.parent:
+                return True
+            waiting = await parent.sync.ListEnrollments(
+                sync_pb2.ListEnrollmentsRequest(), **parent.call
+            )
+            if own.name in [enrollment.node.name for enrollment in waiting.enrollments]:
+                await parent.sync.ConfirmEnrollment(
+                    sync_pb2.ConfirmEnrollmentRequest(name=own.name, fingerprint=own.fingerprint),
+                    **parent.call,
+                )
+            return False
+
+        await until(f"{child.seat.name} to join {parent.seat.name}", joined, within=JOIN)
+
+    async def whole(self) -> sync_pb2.Network:
+        """The network as the top shows it, once all nodes are in it and heard of."""
+        count = len(self.nodes)
+        return await self.top.shows(
+            f"{self.top.seat.name} to show {count} nodes",
+            lambda found: len(found.nodes) == count and all(n.connected for n in found.nodes),
+            within=JOIN,
+        )
+
+    async def ended(self) -> None:
+        """Wait for a node that ends by itself.
+
+        Raises:
+            NodeEnded: when one has.
+        """
+        waits = {asyncio.create_task(node.program.wait()): node for node in self.nodes.values()}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            node = waits[task := done.pop()]
+            raise NodeEnded(
+                name=node.seat.name, ending=task.result(), said=last_line(node.log), log=node.log
+            )
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def write_endpoints(self, file: Path) -> None:
+        """Where everything is: for each node its name, addresses, DSNs and tokens."""
+        ids = {code: node.facts["node"] for code, node in self.nodes.items()}
+        nodes = [
+            {**node.facts, "parent": ids.get(node.seat.parent, "")} for node in self.nodes.values()
+        ]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        keys.write(file, json.dumps({"nodes": nodes}, ensure_ascii=False, indent=2))
+
+
+def levels() -> list[list[str]]:
+    """The codes of the nodes, level by level from the top."""
+    found = [[seat.code for seat in SEATS if not seat.parent]]
+    while below := [seat.code for seat in SEATS if seat.parent in found[-1]]:
+        found.append(below)
+    return found
+
+
+async def together(*work: Coroutine[Any, Any, T]) -> list[T]:
+    """The results of several pieces of work at once; the first failure ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(piece) for piece in work]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def until(
+    what: str, check: Callable[[], Awaitable[T | None]], *, within: float, every: float = 0.05
+) -> T:
+    """The first answer of `check` that is neither None nor False.
+
+    Raises:
+        TooLate: if there is none in time.
+    """
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if answer := await check():
+            return answer
+        await asyncio.sleep(every)
+    raise TooLate(what=what, seconds=round(within), found="it did not come")
+
+
+def last_line(log: Path) -> str:
+    """What a node said last, in one line."""
+    with suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "nothing"
+    return "nothing"
+
+
+def verdict(node: sync_pb2.NetworkNode) -> str:
+    """Its name, such as `COMPLETE`."""
+    return log_pb2.Verdict.Name(node.verdict)
+
+
+def in_words(network: sync_pb2.Network | None) -> str:
+    """The state of each node in a line."""
+    if network is None:
+        return "there was no answer"
+    return "; ".join(
+        f"{node.node.display_name}: {verdict(node)}, {node.members:,} members, "
+        f"lag {node.lag_entries:,}{'' if node.connected else ', not connected'}"
+        for node in network.nodes
+    )
+
+
+def picture(network: sync_pb2.Network) -> Table:
+    """The tree of nodes, for people."""
+    table = Table("node", "members", "subtree", "lag", "verdict", "heard", "covered", box=SIMPLE)
+    for column in table.columns:
+        column.no_wrap = True
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    marks = branches([node.node for node in network.nodes])
+    for mark, node in zip(marks, network.nodes, strict=True):
+        complete = node.verdict == log_pb2.COMPLETE and node.connected
+        age = node.heard_age.ToTimedelta().total_seconds()
+        table.add_row(
+            mark + node.node.display_name, f"{node.members:,}", f"{node.subtree_members:,}",
+            f"{node.lag_entries:,}", verdict(node),
+            f"{age:.1f} s ago" if node.connected else f"not connected ({age:.0f} s)",
+            f"{node.covered_nodes} of {node.subtree_nodes}",
+            style="green" if complete else "yellow",
+        )  # fmt: skip
+    return table
+
+
+def branches(nodes: Sequence[sync_pb2.Node]) -> list[str]:
+    """What stands before the name of each node, parents before children."""
+    known = {node.name for node in nodes}
+    marks: list[str] = []
+    stems: dict[str, str] = {}
+    for at, node in enumerate(nodes):
+        if node.parent not in known:
+            marks.append("")
+            stems[node.name] = ""
+            continue
+        last = all(later.parent != node.parent for later in nodes[at + 1 :])
+        marks.append(stems[node.parent] + ("└─ " if last else "├─ "))
+        stems[node.name] = stems[node.parent] + ("   " if last else "│  ")
+    return marks
+
+
+@asynccontextmanager
+async def guarded(network: Network) -> AsyncIterator[None]:
+    """While the block runs, a node that ends by itself ends it, with the reason.
+
+    Raises:
+        NodeEnded: if one does.
+    """
+    body = asyncio.current_task()
+    assert body is not None
+    watch = asyncio.create_task(network.ended())
+    ended = False
+
+    def end(_: object) -> None:
+        nonlocal ended
+        if not watch.cancelled():
+            ended = True
+            body.cancel()
+
+    watch.add_done_callback(end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if ended and body.uncancel() == 0:
+            watch.result()
+        raise
+    finally:
+        watch.remove_done_callback(end)
+        watch.cancel()
+
+
+async def up(folder: Path, endpoints: Path, console: Console) -> None:
+    """Keep the network running until cancelled, and show it."""
+    async with Network(folder) as network:
+        for codes in levels():
+            for code in codes:
+                name = next(seat.name for seat in SEATS if seat.code == code)
+                console.print(f"starting {name} …")
+            await network.start(*codes)
+        async with guarded(network):
+            await network.whole()
+            network.write_endpoints(endpoints)
+            console.print(f"the network is up; where everything is: {endpoints}; Ctrl-C ends it")
+            try:
+                await show(network.top, console)
+            finally:
+                endpoints.unlink(missing_ok=True)
+
+
+async def show(node: Node, console: Console) -> None:
+    """The tree as `node` sees it, until cancelled: in place on a terminal, else line by line."""
+    with ExitStack() as stack:
+        live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        if live is not None:
+            stack.enter_context(live)
+        said = ""
+        while True:
+            with suppress(grpc.aio.AioRpcError):
+                request = sync_pb2.WatchNetworkRequest()
+                async for found in node.sync.WatchNetwork(request, metadata=node.metadata):
+                    if live is not None:
+                        live.update(picture(found), refresh=True)
+                    elif said != (said := in_words(found)):
+                        console.print(said)
+            await asyncio.sleep(0.5)
