@@ -13,7 +13,7 @@ def an_id_number(number: int = 0) -> str:
     """A valid ID number; another one for each number up to 9 million."""
     day = date(1960, 1, 1) + timedelta(days=number // 999)
     digits = f"510104{day:%Y%m%d}{number % 999 + 1:03}"
-    return digits + str(ric.calc_check_digit(digits))
+    return digits + str(ric.calc_check_digit(f"{digits}0"))
 
 
 def a_member_row(number: int, *, code: str | None = None) -> str:

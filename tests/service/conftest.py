@@ -43,25 +43,18 @@ async def template(postgres: str) -> str:
     return "membership_template"
 
 
-@pytest.fixture
-async def database(postgres: str, template: str) -> AsyncIterator[str]:
-    """The DSN of a fresh copy of the template."""
+async def make_settings(postgres: str, template: str, folder: Path) -> Settings:
+    """The settings of a service on a fresh database, which ends with the server."""
     conn = await asyncpg.connect(postgres)
     name = f"membership_{next(NUMBERS)}"
-    await conn.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    yield on(postgres, name)
-    await conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     await conn.close()
-
-
-@pytest.fixture
-def settings(database: str, tmp_path: Path) -> Settings:
-    for name in ("data.key", "token.key", "node.key"):
-        (tmp_path / name).write_text(secrets.token_hex(32))
+    for key in ("data.key", "token.key", "node.key"):
+        (folder / key).write_text(secrets.token_hex(32))
     return Settings(
-        database_url=database, listen=f"127.0.0.1:{ports.free()}", profile="development",
-        node=uuid7(), node_name="四川", organization="51", level="province", secrets=tmp_path,
-        peers={"sync": f"127.0.0.1:{ports.free()}"},
+        database_url=on(postgres, name), listen=f"127.0.0.1:{ports.free()}",
+        profile="development", node=uuid7(), node_name="四川", organization="51",
+        level="province", secrets=folder, peers={"sync": f"127.0.0.1:{ports.free()}"},
     )  # fmt: skip
 
 
@@ -85,18 +78,50 @@ async def serving(settings: Settings) -> AsyncIterator[None]:
         await task
 
 
-@pytest.fixture
-async def desk(settings: Settings, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Desk]:
-    """How to call the service; nobody serves yet."""
+@asynccontextmanager
+async def calling(settings: Settings) -> AsyncIterator[Desk]:
+    """A desk with people and a county of its own; whether somebody serves is another matter."""
+    number = next(NUMBERS)
     async with (
         grpc.aio.insecure_channel(settings.listen) as channel,
         asyncpg.create_pool(settings.database_url, min_size=1, max_size=2) as pool,
     ):
-        yield Desk(settings, MembershipServiceStub(channel), pool, caplog)
+        street = await pool.fetchval(
+            """
+            SELECT max(code) FROM organizations WHERE level = 5
+             GROUP BY left(code, 6) ORDER BY left(code, 6) OFFSET $1 LIMIT 1
+            """,
+            number % 150,
+        )
+        yield Desk(settings, MembershipServiceStub(channel), pool, street, number * 20_000)
+
+
+@pytest.fixture(scope="session")
+async def shared(
+    postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Settings]:
+    """The service that most tests share."""
+    settings = await make_settings(postgres, template, tmp_path_factory.mktemp("membership"))
+    async with serving(settings):
+        yield settings
 
 
 @pytest.fixture
-async def membership(desk: Desk) -> AsyncIterator[Desk]:
-    """The service, running."""
-    async with serving(desk.settings):
+async def membership(shared: Settings) -> AsyncIterator[Desk]:
+    """The service, as one test sees it: its people and its county are no other test's."""
+    async with calling(shared) as desk:
         yield desk
+
+
+@pytest.fixture
+async def unserved(postgres: str, template: str, tmp_path: Path) -> AsyncIterator[Desk]:
+    """A desk at a service of its own, which the test itself starts."""
+    async with calling(await make_settings(postgres, template, tmp_path)) as desk:
+        yield desk
+
+
+@pytest.fixture
+async def alone(unserved: Desk) -> AsyncIterator[Desk]:
+    """The service on a database of its own."""
+    async with serving(unserved.settings):
+        yield unserved

@@ -1,7 +1,7 @@
 """An officer's desk: a running service of membership, and how the officers call it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -15,15 +15,13 @@ from grpc_status import rpc_status
 from kit import tokens
 from services.membership.config import Settings
 from smartunion.membership.v1 import membership_pb2 as pb
-from tests.builders import an_id_number, sha256
+from tests.builders import a_member_row, an_applicant_row, an_id_number, sha256
 
 if TYPE_CHECKING:
     from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceAsyncStub
 
 OFFICER = "officers/li-na"
 HOME = "organizations/51"
-STREET = "organizations/510104017"
-CITY = "organizations/5101"
 
 
 @dataclass
@@ -58,7 +56,22 @@ class Desk:
     settings: Settings
     stub: "MembershipServiceAsyncStub"
     pool: "asyncpg.Pool[Any]"
-    logs: pytest.LogCaptureFixture
+    code: str
+    """Of the street whose people come to this desk."""
+    first: int
+    """The number of the first of its people."""
+
+    @property
+    def street(self) -> str:
+        return f"organizations/{self.code}"
+
+    @property
+    def county(self) -> str:
+        return f"organizations/{self.code[:6]}"
+
+    def id_number(self, number: int) -> str:
+        """The ID number of one of its people."""
+        return an_id_number(self.first + number)
 
     def as_officer(self, name: str = OFFICER) -> tuple[tuple[str, str], ...]:
         token = tokens.sign(self.settings.secret("token.key"), name)
@@ -75,9 +88,20 @@ class Desk:
             await self.ask(request, officer=officer)
         return refused(error.value)
 
-    async def apply(self, number: int, *, parent: str = STREET) -> pb.Application:
-        """A new application of the person with that number."""
-        answer: pb.Application = await self.ask(an_application(number, parent=parent))
+    def an_application(
+        self, number: int, *, parent: str = "", request_id: str | None = None, **person: str
+    ) -> pb.CreateApplicationRequest:
+        """The request of one of its people; `person`: what is otherwise."""
+        known = {"full_name": "张三", "id_number": self.id_number(number), "phone": "13800000000"}
+        return pb.CreateApplicationRequest(
+            parent=parent or self.street,
+            application=pb.Application(person=pb.Person(**{**known, **person})),
+            request_id=str(uuid4()) if request_id is None else request_id,
+        )
+
+    async def apply(self, number: int, *, parent: str = "") -> pb.Application:
+        """A new application of one of its people."""
+        answer: pb.Application = await self.ask(self.an_application(number, parent=parent))
         return answer
 
     async def approve(self, application: pb.Application) -> pb.Application:
@@ -86,13 +110,13 @@ class Desk:
         )
         return answer
 
-    async def announce(self, content: bytes, *, parent: str = STREET) -> pb.Roster:
+    async def announce(self, content: bytes, *, parent: str = "") -> pb.Roster:
         """A roster that waits for its content."""
         roster = pb.Roster(
             file_name="花名册.csv", size_bytes=len(content), sha256=sha256(content)
         )
         answer: pb.Roster = await self.ask(
-            pb.CreateRosterRequest(parent=parent, roster=roster, request_id=str(uuid4()))
+            pb.CreateRosterRequest(parent=parent or self.street, roster=roster, request_id=str(uuid4()))
         )
         return answer
 
@@ -116,11 +140,17 @@ class Desk:
         async with asyncio.timeout(60):
             return [seen async for seen in self.watch(roster)][-1]
 
-    async def bring(self, content: bytes, *, parent: str = STREET) -> pb.Roster:
+    async def bring(self, content: bytes, *, parent: str = "") -> pb.Roster:
         """The roster after its whole import."""
         roster = await self.announce(content, parent=parent)
         await self.upload(roster, content)
         return await self.ended(roster)
+
+    def member_rows(self, numbers: Iterable[int]) -> list[str]:
+        return [a_member_row(self.first + number) for number in numbers]
+
+    def applicant_rows(self, numbers: Iterable[int]) -> list[str]:
+        return [an_applicant_row(self.first + number) for number in numbers]
 
     async def rows(self, roster: pb.Roster, outcome: int = 0) -> list[pb.RosterRow]:
         """The first 1,000 results."""
@@ -132,18 +162,6 @@ class Desk:
     async def count(self, table: str) -> int:
         found: int = await self.pool.fetchval(f"SELECT count(*) FROM {table}")
         return found
-
-
-def an_application(
-    number: int, *, parent: str = STREET, request_id: str | None = None, **person: str
-) -> pb.CreateApplicationRequest:
-    """The request of the person with that number; `person`: what is otherwise."""
-    known = {"full_name": "张三", "id_number": an_id_number(number), "phone": "13800000000"}
-    return pb.CreateApplicationRequest(
-        parent=parent,
-        application=pb.Application(person=pb.Person(**{**known, **person})),
-        request_id=str(uuid4()) if request_id is None else request_id,
-    )
 
 
 def upload_parts(

@@ -145,7 +145,7 @@ def id_number_of(text: str, *, today: date, field: str = "id_number") -> str:
         raise IdNumberCharacters(field=field)
     if not _is_birth_date(number[6:14], today):
         raise IdNumberBirthDate(field=field)
-    if ric.calc_check_digit(number[:-1]) != number[-1]:
+    if ric.calc_check_digit(number) != number[-1]:
         raise IdNumberCheckDigit(field=field)
     return number
 
