@@ -22,7 +22,7 @@ MODULUS = 2**128
 
 
 def group_hash(section: bytes) -> bytes:
-    """16 bytes for one section of a record; a salt inside the section keeps it from being guessed."""
+    """16 bytes for one section of a record; a salt inside it keeps it from being guessed."""
     return hashlib.blake2b(section, digest_size=16, person=b"section").digest()
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class Postgres:
     patience: float = 60
     """Seconds that it gets to become ready; recovery after a crash is part of them."""
     name: str = "postgres"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Over those that every server has."""
 
     @property
     def dsn(self) -> str:
@@ -67,7 +70,8 @@ class Postgres:
         """
         await self._make_cluster()
         await _end_leftovers(self.cluster)
-        settings = SETTINGS | {"listen_addresses": self.host, "port": str(self.port)}
+        own = {"listen_addresses": self.host, "port": str(self.port)}
+        settings = SETTINGS | own | dict(self.settings)
         options = [f"--{name}={value}" for name, value in settings.items()]
         program = await run(
             [binary("postgres"), "-D", self.cluster.resolve(), *options],

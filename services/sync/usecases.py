@@ -192,7 +192,7 @@ class Sync:
             for frame in pushed:
                 await self._store_frame(store, child, nodes, frame)
             for key, head, age in heads:
-                if _below(key.origin, child, nodes):
+                if _below(key.origin, child, self.own.id, nodes):
                     await store.streams.hear(key, head, age, via=child)
             streams = [stream for stream in await store.streams.list() if stream.via == child]
         if pushed:
@@ -203,7 +203,7 @@ class Sync:
         self, store: Store, child: UUID, nodes: Mapping[UUID, Node], frame: frame_pb2.Frame
     ) -> None:
         key = key_of(frame.stream)
-        if not _below(key.origin, child, nodes):
+        if not _below(key.origin, child, self.own.id, nodes):
             raise domain.OriginForeign(origin=f"nodes/{key.origin}", child=f"nodes/{child}")
         row = await store.streams.lock(key, via=child)
         if frame.number > row["frame"] + 1:
@@ -325,9 +325,9 @@ def to_receipt(stream: Stream) -> sync_pb2.Receipt:
     )
 
 
-def _below(origin: UUID, child: UUID, nodes: Mapping[UUID, Node]) -> bool:
+def _below(origin: UUID, child: UUID, own: UUID, nodes: Mapping[UUID, Node]) -> bool:
     """Whether a node may come over a child: the child, a node below it, or one not known yet."""
-    at: UUID | None = origin
+    at: UUID | None = origin if origin != own else None
     while at is not None and at != child:
         if at not in nodes:
             return at == origin  # its record travels in another stream, and may come later

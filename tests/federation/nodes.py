@@ -14,13 +14,16 @@ import grpc
 from kit import config, tokens
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS
+from kit.sealing import Sealer
 from node import databases, ports
 from services.sync import __main__ as sync
 from services.sync.config import Settings as SyncSettings
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
-from tests.federation.things import CRY, THING, Things
+from tests.federation.things import CRY, THING, Things, plain
 from tests.federation.things import serve as serve_things
+
+__all__ = ["Node", "confirm", "join", "make", "plain"]
 
 OFFICER = "officers/li-na"
 
@@ -68,8 +71,8 @@ class Node:
                 task = asyncio.create_task(serve_things(shared, stop, made, self.kinds))
             self.running[name] = (stop, task)
             if name == "things":
-                await asyncio.wait([task, made], return_when=asyncio.FIRST_COMPLETED)
-                self.things = made.result() if made.done() else task.result()  # type: ignore
+                await _first(task, made)
+                self.things = made.result()
 
     async def stop(self, *names: str) -> None:
         """End services at once, as a crash would: nothing is drained."""
@@ -80,6 +83,9 @@ class Node:
 
     def token(self, name: str = OFFICER) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {tokens.sign(self.key, name)}"),)
+
+    def sealer(self) -> Sealer:
+        return Sealer(bytes.fromhex((self.folder / "secrets" / "data.key").read_text()))
 
     async def network(self) -> dict[str, sync_pb2.NetworkNode]:
         """GetNetwork, by division code."""
@@ -111,6 +117,14 @@ class Node:
             self.addresses["sync"], options=CHANNEL_OPTIONS
         ) as channel:
             yield sync_pb2_grpc.SyncServiceStub(channel)
+
+
+async def _first(task: "asyncio.Task[None]", made: "asyncio.Future[Things]") -> None:
+    """Wait until the service is made; raise what ended it before."""
+    while not made.done():
+        if task.done():
+            task.result()
+        await asyncio.sleep(0.01)
 
 
 async def make(postgres: str, folder: Path, code: str, level: str) -> Node:

@@ -1,0 +1,186 @@
+"""A node joins by an invitation that counts once, and by a fingerprint that people compare."""
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from kit import accounts, frames
+from kit.ids import uuid7
+from smartunion.event.v1 import log_pb2, log_pb2_grpc
+from smartunion.sync.v1 import frame_pb2, sync_pb2
+from tests.federation import nodes
+from tests.federation.conftest import Line
+from tests.federation.nodes import Node
+from tests.federation.test_upward import proved
+
+
+async def reason(call: Awaitable[Any]) -> str:
+    """The reason of the refusal with which a call ends."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]
+    assert status is not None, caught.value
+    info, text = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
+    assert status.details[0].Unpack(info) and status.details[1].Unpack(text)
+    assert text.locale == "zh-CN" and any(ord(sign) > 0x3000 for sign in text.message)
+    return str(info.reason)
+
+
+def request(token: str, **changes: Any) -> sync_pb2.EnrollRequest:
+    node = sync_pb2.Node(
+        name=f"nodes/{uuid7()}", display_name="绵阳市总工会", level="city", organization_code="5107"
+    )
+    asked = sync_pb2.EnrollRequest(
+        token=token, node=node, public_key=bytes(32),
+        nats_user_key=accounts.new_key("user").public,
+    )  # fmt: skip
+    for name, value in changes.items():
+        target = asked if hasattr(asked, name) and name != "name" else asked.node
+        setattr(target, name, value)
+    return asked
+
+
+async def invite(node: Node, code: str, **options: Any) -> sync_pb2.Invitation:
+    async with node.sync_stub() as stub:
+        return await stub.CreateInvitation(
+            sync_pb2.CreateInvitationRequest(organization_code=code, **options),
+            metadata=node.token(),
+        )
+
+
+async def enroll(node: Node, asked: sync_pb2.EnrollRequest) -> sync_pb2.EnrollResponse:
+    async with node.sync_stub() as stub:
+        return await stub.Enroll(asked)
+
+
+async def test_an_invitation_is_for_a_place_below_and_for_a_time(line: Line) -> None:
+    assert await reason(invite(line.province, "5")) == "ORGANIZATION_CODE_INVALID"
+    assert await reason(invite(line.province, "6101")) == "ORGANIZATION_NOT_BELOW"
+    assert await reason(invite(line.province, "51")) == "ORGANIZATION_NOT_BELOW"
+    for seconds in (0, -1, 91 * 86_400):
+        call = invite(line.province, "5107", valid_duration=Duration(seconds=seconds))
+        assert await reason(call) == "DURATION_OUT_OF_RANGE"
+    short = Duration()
+    short.FromTimedelta(timedelta(milliseconds=20))
+    invitation = await invite(line.province, "5107", valid_duration=short)
+    await asyncio.sleep(0.05)
+    assert await reason(enroll(line.province, request(invitation.token))) == "INVITATION_INVALID"
+
+
+async def test_an_invitation_lets_one_node_in_with_the_keys_it_showed_first(line: Line) -> None:
+    token = (await invite(line.province, "5107")).token
+    assert await reason(enroll(line.province, request("guessed"))) == "INVITATION_INVALID"
+    elsewhere = request(token, organization_code="5109")
+    assert await reason(enroll(line.province, elsewhere)) == "INVITATION_INVALID"
+    first = request(token)
+    assert not (await enroll(line.province, first)).confirmed
+    assert not (await enroll(line.province, first)).confirmed
+    assert await reason(enroll(line.province, request(token))) == "INVITATION_INVALID"
+    other_key = sync_pb2.EnrollRequest()
+    other_key.CopyFrom(first)
+    other_key.public_key = b"x" * 32
+    assert await reason(enroll(line.province, other_key)) == "INVITATION_INVALID"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "nodes/one"}, {"level": "national"}, {"display_name": ""},
+        {"public_key": b"short"}, {"nats_user_key": "SUA"},
+    ],
+)  # fmt: skip
+async def test_what_a_child_shows_is_checked(line: Line, changes: dict[str, Any]) -> None:
+    token = (await invite(line.province, "5107")).token
+    wrong = await reason(enroll(line.province, request(token, **changes)))
+    assert wrong in ("ENROLLMENT_INVALID", "NAME_MALFORMED")
+
+
+async def test_only_the_fingerprint_that_people_compared_is_admitted(line: Line) -> None:
+    token = (await invite(line.province, "5107")).token
+    asked = request(token)
+    await enroll(line.province, asked)
+
+    async def confirm(name: str, fingerprint: str) -> sync_pb2.Node:
+        async with line.province.sync_stub() as stub:
+            return await stub.ConfirmEnrollment(
+                sync_pb2.ConfirmEnrollmentRequest(name=name, fingerprint=fingerprint),
+                metadata=line.province.token(),
+            )
+
+    assert await reason(confirm(f"nodes/{uuid4()}", "")) == "ENROLLMENT_NOT_FOUND"
+    assert await reason(confirm(asked.node.name, "0000:1111")) == "FINGERPRINT_DIFFERENT"
+    right = "6668:7AAD:f862:bd77:6c8f:c18b:8e9f:8e20 "
+    assert (await confirm(asked.node.name, right)).parent == f"nodes/{line.province.id}"
+    assert await confirm(asked.node.name, right)  # a double click
+    given = await enroll(line.province, asked)
+    assert given.confirmed and given == await enroll(line.province, asked)
+
+
+async def test_a_call_without_the_right_token_is_refused(line: Line) -> None:
+    async with line.province.sync_stub() as stub:
+        network, push = sync_pb2.GetNetworkRequest(), sync_pb2.PushFramesRequest()
+        assert await reason(stub.GetNetwork(network)) == "TOKEN_INVALID"
+        foreign = (("authorization", "Bearer dev.officers/li-na.AAAA"),)
+        assert await reason(stub.GetNetwork(network, metadata=foreign)) == "TOKEN_INVALID"
+        elsewhere = line.nation.token()
+        assert await reason(stub.GetNetwork(network, metadata=elsewhere)) == "TOKEN_INVALID"
+        service = line.province.token("services/things")
+        assert await reason(stub.GetNetwork(network, metadata=service)) == "ACCESS_DENIED"
+        officer = line.province.token()
+        assert await reason(stub.PushFrames(push, metadata=officer)) == "ACCESS_DENIED"
+
+
+async def test_a_child_cannot_bring_what_is_not_below_it(line: Line) -> None:
+    """A city that forges frames of the province, alters its own, or speaks for a sibling."""
+    await line.city.things.add(1)
+    await proved(line, await line.city.things.versions(line.city.id))
+    conn = await nodes.plain(line.city.databases["sync"])
+    body = await conn.fetchval("SELECT body FROM frames WHERE service = 'things' AND number = 1")
+    await conn.close()
+    async with line.city.sync_stub():
+        push = await pusher(line)
+        frame = frame_pb2.Frame.FromString(body)
+        assert (await push([frame])).receipts  # a repeat is no error
+        frame.stream.origin = line.province.id.bytes
+        assert await reason(push([frame])) == "ORIGIN_FOREIGN"
+        frame.stream.origin = line.city.id.bytes
+        frame.skeleton += b"x"
+        assert await reason(push([frame])) == "FRAME_REJECTED"
+        frame = frame_pb2.Frame.FromString(body)
+        frame.stream.channel = "urgent"
+        frame.hash = frames.frame_hash(frame)
+        assert await reason(push([frame])) == "FRAME_REJECTED"  # not signed by the city
+
+
+async def pusher(line: Line) -> Any:
+    """Push as the city does."""
+    conn = await nodes.plain(line.city.databases["sync"])
+    sealed = await conn.fetchval("SELECT link_token FROM uplink")
+    await conn.close()
+    token = line.city.sealer().open(sealed, "uplink.link_token").decode()
+
+    async def push(pushed: list[frame_pb2.Frame]) -> sync_pb2.PushFramesResponse:
+        async with line.province.sync_stub() as stub:
+            return await stub.PushFrames(
+                sync_pb2.PushFramesRequest(frames=pushed),
+                metadata=(("authorization", f"Bearer {token}"),),
+            )
+
+    return push
+
+
+async def test_services_read_only_with_their_token_and_named_channels(line: Line) -> None:
+    async with grpc.aio.insecure_channel(line.city.addresses["things"]) as channel:
+        stub = log_pb2_grpc.LogServiceStub(channel)
+        asked = log_pb2.ReadLogRequest(reader="x", channel="gossip")
+        service = line.city.token("services/x")
+        assert await reason(stub.ReadLog(asked, metadata=service)) == "CHANNEL_UNKNOWN"
+        assert await reason(stub.ReadLog(asked, metadata=line.city.token())) == "ACCESS_DENIED"
