@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import nats
 import nats.errors
+from nats.aio.client import Client
 
 from kit import accounts
 from node.keys import NatsKeys
@@ -119,14 +119,17 @@ async def check(url: str, credentials: str) -> None:
     _, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port or 4222)
     writer.close()
     await writer.wait_closed()
-    client = await nats.connect(
-        url,
-        user_credentials=credentials or None,
-        allow_reconnect=False,
-        connect_timeout=2,
-        error_cb=quiet,
-    )
-    await client.close()
+    client = Client()
+    try:
+        await client.connect(
+            url,
+            user_credentials=credentials or None,
+            allow_reconnect=False,
+            connect_timeout=2,
+            error_cb=quiet,
+        )
+    finally:
+        await client.close()
 
 
 def _binary() -> str:
