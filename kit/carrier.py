@@ -72,6 +72,7 @@ class Carrier:
         options = {"user_credentials": self._creds} if self._creds else {}
         self._client = await dial(self._url, **options)
         try:
+            await self._make_stream(self._client)
             for subject in self._wakers:
                 await self._client.subscribe(subject, cb=self._on_head)
             for subject, answer in self._answers.items():
@@ -129,11 +130,17 @@ class Carrier:
                 await client.jetstream().publish(
                     f"head.{service}.{channel}", str(head).encode(), timeout=2.0
                 )
-        except nats.js.errors.NoStreamResponseError:
-            with suppress(*FAILURES):
-                await client.jetstream().add_stream(EVENTS)
         except FAILURES as error:
             logger.info("carrier lost a batch", extra={"error": type(error).__name__})
+            await self._make_stream(client)
+
+    async def _make_stream(self, client: Client) -> None:
+        """Make EVENTS, unless it is there.
+
+        Without it a publish may find no stream, or only a reader of heads that does not answer.
+        """
+        with suppress(*FAILURES):
+            await client.jetstream().add_stream(EVENTS)
 
 
 def _headers(service: str, channel: str, run: UUID, row: Any) -> dict[str, str]:

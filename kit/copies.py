@@ -43,14 +43,16 @@ class Copies:
 
     async def run(self) -> None:
         """Until cancelled.  What passes by itself is survived by beginning again."""
-        redriven = False
+        redriven = away = False
         while True:
             try:
                 redriven = redriven or await self.redrive()
                 while await self.step():
-                    pass
+                    away = False
             except (*PASSING, CursorMoved, grpc.aio.AioRpcError) as error:
-                logger.info("copies begin again", extra={"error": type(error).__name__})
+                if not away:
+                    logger.info("copies begin again", extra={"error": type(error).__name__})
+                away = True
                 await asyncio.sleep(0.2)
             else:
                 await self._carrier.heard(self._wake)

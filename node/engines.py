@@ -22,7 +22,7 @@ FOR_A_WHILE = {"fsync": "off", "full_page_writes": "off", "max_connections": "30
 async def postgres(folder: Path, *, port: int = 0) -> AsyncIterator[str]:
     """A PostgreSQL server with its data in `folder`; gives the DSN of its superuser.
 
-    It survives a kill but no power cut, and ends without a checkpoint: it holds what is for a while.
+    It survives a kill, but no power cut: what it holds is for a while.
     """
     password = keys.password(folder / "secrets", "postgres")
     server = Postgres(folder / "postgres", port or ports.free(), password, settings=FOR_A_WHILE)

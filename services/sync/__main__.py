@@ -67,7 +67,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     return Assembly(
         services=[
             (sync_pb2_grpc.add_SyncServiceServicer_to_server,
-             SyncServicer(sync, watcher, stop=stop)),
+             SyncServicer(sync, watcher.proofs, stop=stop)),
         ],
         background=[
             *(framer.run() for framer in framers), uplink.run(), watcher.run(), children.run(),

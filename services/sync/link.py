@@ -30,8 +30,8 @@ from kit.db import PASSING
 from kit.errors import Refusal
 from kit.log import BATCH, HEARTBEAT
 from kit.rpc import CHANNEL_OPTIONS
-from services.sync.domain import Stream, StreamKey
-from services.sync.usecases import Sync, key_of, to_receipt, to_stream
+from services.sync.domain import StreamKey
+from services.sync.usecases import Sync, key_of, to_stream
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 
@@ -57,6 +57,7 @@ class Framer:
         self._sync, self._key = sync, key
         self._log, self._metadata = log_pb2_grpc.LogServiceStub(peer), metadata
         self._service, self._channel = service, channel
+        self._away = False
         self._carrier, self._wake = carrier, carrier.waker(service, channel)
 
     async def run(self) -> None:
@@ -65,7 +66,10 @@ class Framer:
             try:
                 await self._follow()
             except PEER_FAILURES as error:
-                logger.info("framer begins again", extra={"error": type(error).__name__})
+                if not self._away:
+                    away = {"peer": self._service, "error": type(error).__name__}
+                    logger.info("service is away", extra=away)
+                self._away = True
                 await asyncio.sleep(0.2)
 
     async def _follow(self) -> None:
@@ -80,6 +84,7 @@ class Framer:
                 metadata=self._metadata,
                 timeout=10,
             )
+            self._away = False
             if answer.entries and answer.entries[0].number != after + 1:
                 raise RuntimeError("the log has a hole")  # the owner promises that it has none
             if answer.entries or answer.head:
@@ -168,14 +173,15 @@ class Uplink:
         )
 
     async def _push_forever(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub") -> None:
-        greeted = False
+        greeted = away = False
         while True:
             try:
                 pushed = await self._push(stub, greeted)
-                greeted = True
+                greeted, away = True, False
             except (*PEER_FAILURES, *FAILURES) as error:
-                logger.info("parent is away", extra={"error": type(error).__name__})
-                greeted = False  # its receipts may have gone back meanwhile
+                if not away:
+                    logger.info("parent is away", extra={"error": type(error).__name__})
+                greeted, away = False, True  # its receipts may have gone back meanwhile
                 await asyncio.sleep(0.5)
                 continue
             if not pushed:
@@ -289,29 +295,6 @@ class Watcher:
             logger.info("asserted again", extra={"records": answer.records})
 
 
-async def receive(
-    sync: Sync, child: UUID, request: sync_pb2.PushFramesRequest
-) -> sync_pb2.PushFramesResponse:
-    """A push of a child, however it came: stored, and answered with receipts and wants."""
-    heads = [
-        (key_of(head.stream), head.head, head.heard_age.ToTimedelta()) for head in request.heads
-    ]
-    streams = await sync.push(child, request.frames, heads)
-    return sync_pb2.PushFramesResponse(
-        receipts=[to_receipt(stream) for stream in streams], wants=_wants(sync, streams)
-    )
-
-
-def _wants(sync: Sync, streams: Sequence[Stream]) -> list[sync_pb2.Want]:
-    alive = sync.wants.alive()
-    return [
-        sync_pb2.Want(stream=to_stream(stream.key), frames=sorted(missing), buckets=sorted(buckets))
-        for stream in streams
-        for missing, buckets in [alive.get(stream.key, (set(), set()))]
-        if missing or buckets
-    ]
-
-
 class Children:
     """The children's side of NATS: an account for each, and their pushes on `up.{child}.push`."""
 
@@ -368,7 +351,7 @@ class Children:
             child = await self._sync.child(request.link_token)
             if child is None or msg.subject.split(".")[1] != child.removeprefix("nodes/"):
                 return
-            answer = await receive(self._sync, UUID(child.removeprefix("nodes/")), request)
+            answer = await self._sync.receive(UUID(child.removeprefix("nodes/")), request)
             await msg.respond(answer.SerializeToString())
         except (*PASSING, Refusal, DecodeError, nats.errors.Error) as error:
             # Without an answer the child goes over to gRPC, which can say what is wrong.

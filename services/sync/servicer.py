@@ -1,7 +1,7 @@
 """smartunion.sync.v1.SyncService: from proto to a use case and back."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,7 +10,6 @@ from google.protobuf.duration_pb2 import Duration
 from kit.rpc import Context, caller, uuid_in
 from services.sync import domain
 from services.sync.domain import Node, NodeState, Proof, Stream, StreamKey, Verdict
-from services.sync.link import Watcher, receive
 from services.sync.usecases import Sync, key_of, to_stream
 from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import sync_pb2 as pb
@@ -21,8 +20,19 @@ WATCH_EVERY = 0.5
 
 
 class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
-    def __init__(self, sync: Sync, watcher: Watcher, *, stop: asyncio.Event) -> None:
-        self._sync, self._watcher, self._stop = sync, watcher, stop
+    def __init__(
+        self,
+        sync: Sync,
+        proofs: Callable[[], Awaitable[dict[StreamKey, log_pb2.Proof]]],
+        *,
+        stop: asyncio.Event,
+    ) -> None:
+        """
+        Args:
+            proofs: what the services of this node can prove now.
+            stop: set when this service drains: those who follow are let go.
+        """
+        self._sync, self._proofs, self._stop = sync, proofs, stop
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
         async with self._sync.transaction() as store:
@@ -88,7 +98,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
     async def PushFrames(
         self, request: pb.PushFramesRequest, context: Context
     ) -> pb.PushFramesResponse:
-        return await receive(self._sync, UUID(caller.get().removeprefix("nodes/")), request)
+        return await self._sync.receive(UUID(caller.get().removeprefix("nodes/")), request)
 
     async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
         cursors = {key_of(receipt.stream): receipt.frame for receipt in request.after}
@@ -111,7 +121,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
             await asyncio.sleep(WATCH_EVERY)
 
     async def _network(self) -> pb.Network:
-        proofs = await self._watcher.proofs()
+        proofs = await self._proofs()
         states = domain.network(
             self._sync.own,
             await self._sync.nodes(),

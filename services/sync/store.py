@@ -7,10 +7,8 @@ from uuid import UUID
 
 from kit.db import Connection
 from kit.log import Change, Outbox
-from kit.records import group_hash, record_hash
 from kit.sealing import Sealer
 from services.sync.domain import Invitation, Node, Stream, StreamKey
-from services.sync.events import KIND
 from smartunion.sync.v1 import frame_pb2
 
 NODE = "id, parent, organization_code, display_name, level, public_key"
@@ -38,14 +36,13 @@ class Nodes:
         return (row["version"], row["hash"]) if row else None
 
     async def add(self, change: Change, node: Node, *, origin: UUID) -> None:
-        groups = {"public": group_hash(change.public)}
-        hash_ = record_hash(KIND.name, node.id, change.owner_epoch, change.version, groups)
         await self._conn.execute(
             f"""
             INSERT INTO nodes (origin, owner_epoch, version, hash, public, {NODE})
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
             """,
-            origin, change.owner_epoch, change.version, hash_, change.public, node.id, node.parent,
+            origin, change.owner_epoch, change.version, change.hash, change.public, node.id,
+            node.parent,
             node.organization_code, node.display_name, node.level, node.public_key,
         )  # fmt: skip
 

@@ -199,6 +199,22 @@ class Sync:
             self._tell({frame.stream.service for frame in pushed})
         return streams
 
+    async def receive(
+        self, child: UUID, request: sync_pb2.PushFramesRequest
+    ) -> sync_pb2.PushFramesResponse:
+        """A push of a child, however it came: stored, and answered with receipts and wants."""
+        heads = [
+            (key_of(head.stream), head.head, head.heard_age.ToTimedelta()) for head in request.heads
+        ]
+        streams = await self.push(child, request.frames, heads)
+        alive = self.wants.alive()
+        return sync_pb2.PushFramesResponse(
+            receipts=[to_receipt(stream) for stream in streams],
+            wants=[
+                to_want(stream.key, *alive[stream.key]) for stream in streams if stream.key in alive
+            ],
+        )
+
     async def _store_frame(
         self, store: Store, child: UUID, nodes: Mapping[UUID, Node], frame: frame_pb2.Frame
     ) -> None:
@@ -323,6 +339,11 @@ def to_receipt(stream: Stream) -> sync_pb2.Receipt:
     return sync_pb2.Receipt(
         stream=to_stream(stream.key), frame=stream.frame, hash=stream.hash, rewound=stream.rewound
     )
+
+
+def to_want(key: StreamKey, missing: set[int], buckets: set[int]) -> sync_pb2.Want:
+    """What is missed of a stream, as it travels."""
+    return sync_pb2.Want(stream=to_stream(key), frames=sorted(missing), buckets=sorted(buckets))
 
 
 def _below(origin: UUID, child: UUID, own: UUID, nodes: Mapping[UUID, Node]) -> bool:

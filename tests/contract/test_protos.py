@@ -1,0 +1,99 @@
+"""The house style of the contracts, checked on their descriptors."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+
+from kit.rpc import access_of
+from smartunion.event.v1 import access_pb2, log_pb2
+from smartunion.membership.v1 import membership_pb2
+from smartunion.sync.v1 import sync_pb2
+
+PROTOS = Path(__file__).parents[2] / "protos"
+SERVED = (log_pb2.DESCRIPTOR, membership_pb2.DESCRIPTOR, sync_pb2.DESCRIPTOR)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[FileDescriptorProto]:
+    out = tmp_path_factory.mktemp("protos") / "all.binpb"
+    names = [str(path.relative_to(PROTOS)) for path in sorted(PROTOS.rglob("*.proto"))]
+    subprocess.run(
+        [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", "--include_source_info",
+         f"--descriptor_set_out={out}", *names],
+        check=True,
+    )  # fmt: skip
+    return list(FileDescriptorSet.FromString(out.read_bytes()).file)
+
+
+def elements(file: FileDescriptorProto) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every element of a file that people read, with its path in the source information."""
+    for at, message in enumerate(file.message_type):
+        yield from of_message(message, (4, at))
+    for at, enum in enumerate(file.enum_type):
+        yield from of_enum(enum, (5, at))
+    for at, service in enumerate(file.service):
+        yield service.name, (6, at)
+        for inner, method in enumerate(service.method):
+            yield f"{service.name}.{method.name}", (6, at, 2, inner)
+    for at, extension in enumerate(file.extension):
+        yield extension.name, (7, at)
+
+
+def of_message(
+    message: descriptor_pb2.DescriptorProto, path: tuple[int, ...]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield message.name, path
+    for at, field in enumerate(message.field):
+        yield f"{message.name}.{field.name}", (*path, 2, at)
+    for at, nested in enumerate(message.nested_type):
+        yield from of_message(nested, (*path, 3, at))
+    for at, enum in enumerate(message.enum_type):
+        yield from of_enum(enum, (*path, 4, at))
+
+
+def of_enum(
+    enum: descriptor_pb2.EnumDescriptorProto, path: tuple[int, ...]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield enum.name, path
+    for at, value in enumerate(enum.value):
+        yield f"{enum.name}.{value.name}", (*path, 2, at)
+
+
+def test_every_element_says_what_it_is(files: list[FileDescriptorProto]) -> None:
+    silent = []
+    for file in files:
+        said = {tuple(place.path) for place in file.source_code_info.location
+                if place.leading_comments.strip()}  # fmt: skip
+        silent += [name for name, path in elements(file) if path not in said]
+    assert silent == []
+
+
+def test_every_request_is_named_after_its_method(files: list[FileDescriptorProto]) -> None:
+    for file in files:
+        for service in file.service:
+            for method in service.method:
+                assert method.input_type == f".{file.package}.{method.name}Request"
+
+
+def test_every_method_says_who_may_call_it() -> None:
+    for file in SERVED:
+        for service in file.services_by_name.values():
+            for method in service.methods:
+                rule = access_of(service.full_name, method.name)
+                assert rule != access_pb2.ACCESS_UNSPECIFIED, method.full_name
+
+
+def test_every_list_has_pages(files: list[FileDescriptorProto]) -> None:
+    """But those of a node's own few: enrolments that wait, and proofs, one a stream."""
+    for file in files:
+        requests = {message.name: {field.name for field in message.field}
+                    for message in file.message_type}  # fmt: skip
+        for name, fields in requests.items():
+            few = name in ("ListEnrollmentsRequest", "ListProofsRequest")
+            if name.startswith("List") and name.endswith("Request") and not few:
+                assert {"page_size", "page_token"} <= fields, name
