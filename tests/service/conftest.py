@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -65,7 +66,7 @@ async def serving(settings: Settings) -> AsyncIterator[None]:
     task = asyncio.create_task(service.serve(settings, stop))
     try:
         async with grpc.aio.insecure_channel(settings.listen) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
+            health: Any = health_pb2_grpc.HealthStub(channel)
 
             async def healthy() -> None:
                 if not task.done():

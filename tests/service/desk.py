@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import asyncpg
@@ -38,7 +38,7 @@ class Refused:
 
 def refused(error: grpc.aio.AioRpcError) -> Refused:
     found = Refused(error.code(), error.details() or "")
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    status = rpc_status.from_call(cast(Any, error))
     for detail in status.details if status else ():
         info, words = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
         bad = error_details_pb2.BadRequest()
@@ -112,11 +112,11 @@ class Desk:
 
     async def announce(self, content: bytes, *, parent: str = "") -> pb.Roster:
         """A roster that waits for its content."""
-        roster = pb.Roster(
-            file_name="花名册.csv", size_bytes=len(content), sha256=sha256(content)
-        )
+        roster = pb.Roster(file_name="花名册.csv", size_bytes=len(content), sha256=sha256(content))
         answer: pb.Roster = await self.ask(
-            pb.CreateRosterRequest(parent=parent or self.street, roster=roster, request_id=str(uuid4()))
+            pb.CreateRosterRequest(
+                parent=parent or self.street, roster=roster, request_id=str(uuid4())
+            )
         )
         return answer
 
@@ -125,7 +125,8 @@ class Desk:
     ) -> pb.Roster:
         parts = upload_parts(roster, content, offset=offset, part=part)
         answer: pb.Roster = await self.stub.UploadRoster(
-            parts, metadata=self.as_officer()  # type: ignore[arg-type]
+            parts,
+            metadata=self.as_officer(),
         )
         return answer
 
@@ -152,10 +153,14 @@ class Desk:
     def applicant_rows(self, numbers: Iterable[int]) -> list[str]:
         return [an_applicant_row(self.first + number) for number in numbers]
 
-    async def rows(self, roster: pb.Roster, outcome: int = 0) -> list[pb.RosterRow]:
+    async def rows(
+        self, roster: pb.Roster, outcome: "pb.RosterRow.Outcome | None" = None
+    ) -> list[pb.RosterRow]:
         """The first 1,000 results."""
         request = pb.ListRosterRowsRequest(
-            parent=roster.name, outcome=outcome, page_size=1000  # type: ignore[arg-type]
+            parent=roster.name,
+            outcome=outcome,
+            page_size=1000,
         )
         return list((await self.ask(request)).rows)
 

@@ -18,7 +18,8 @@ MOST_NAME_CHARACTERS = 50
 _UNSEEN = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]+")
 _DASHES = re.compile(r"[-\u2010-\u2015\u2212]+")
 _ROUNDED = re.compile(r"\d(\.\d+)?E\+?\d\d?")
-_PHONE = re.compile(r"1[3-9]\d{9}")
+_PHONE = re.compile(r"1[3-9]\d{9}", re.ASCII)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ID_NUMBER = re.compile(r"\d{17}[0-9X]", re.ASCII)
 
 
@@ -121,7 +122,7 @@ def full_name_of(text: str, *, field: str = "full_name") -> str:
     name = text.strip()
     if not 1 <= len(name) <= MOST_NAME_CHARACTERS:
         raise FullNameLength(field=field, length=len(name))
-    if any(unicodedata.category(character) == "Cc" for character in name):
+    if _CONTROLS.search(name):
         raise FullNameCharacters(field=field)
     return name
 
@@ -134,7 +135,7 @@ def id_number_of(text: str, *, today: date, field: str = "id_number") -> str:
 
     Source: GB 11643-1999.  The region code is not looked up: regions are abolished, numbers stay.
     """
-    number = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).lstrip("'").upper()
+    number = _plain(text).upper()
     if _ROUNDED.fullmatch(number):
         raise IdNumberRounded(field=field)
     if len(number) == 15 and number.isascii() and number.isdigit():
@@ -150,6 +151,13 @@ def id_number_of(text: str, *, today: date, field: str = "id_number") -> str:
     return number
 
 
+def _plain(text: str) -> str:
+    """The text with half-width characters and no blanks; spreadsheets put ' before numbers."""
+    if text.isascii() and text.isalnum():
+        return text
+    return _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).lstrip("'")
+
+
 def _is_birth_date(digits: str, today: date) -> bool:
     try:
         return date(int(digits[:4]), int(digits[4:6]), int(digits[6:])) <= today
@@ -163,9 +171,8 @@ def phone_of(text: str, *, field: str = "phone") -> str:
     >>> phone_of("+86 138-0000-0000")
     '13800000000'
     """
-    number = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).lstrip("'")
-    number = _DASHES.sub("", number).removeprefix("+86")
-    if number and not (number.isascii() and _PHONE.fullmatch(number)):
+    number = _DASHES.sub("", _plain(text)).removeprefix("+86")
+    if number and not _PHONE.fullmatch(number):
         raise PhoneMalformed(field=field)
     return number
 

@@ -188,18 +188,18 @@ class Standing:
     in_same_organization: bool
 
 
-def outcome_of(entry: Entry, *, standing: Standing | None, first_line: int) -> Outcome:
+def outcome_of(entry: Entry, *, standing: Standing | None, earlier_line: int | None) -> Outcome:
     """What becomes of a row that is right in itself.
 
     Args:
         standing: what the person is already; None if unknown.
-        first_line: the first line of the file with the same person.
+        earlier_line: the line of the file that has settled the same person; None if none has.
 
     Raises:
         DuplicateRow, AlreadyAMember, ApplicationPending: if it is refused.
     """
-    if first_line != entry.line:
-        raise DuplicateRow(line=first_line)
+    if earlier_line is not None:
+        raise DuplicateRow(line=earlier_line)
     if standing is None:
         return Outcome.ADMITTED if entry.approval else Outcome.APPLIED
     if standing.is_member:

@@ -114,14 +114,6 @@ CREATE TABLE roster_chunks (
 COMMENT ON COLUMN roster_chunks.place IS 'where the content begins in the file, in bytes';
 ALTER TABLE roster_chunks ALTER COLUMN content SET STORAGE EXTERNAL;
 
--- Who stands in which line first; deleted when the import has ended.
-CREATE TABLE roster_people (
-    roster   uuid   NOT NULL REFERENCES rosters,
-    id_index bytea  NOT NULL,
-    line     bigint NOT NULL,
-    PRIMARY KEY (roster, id_index)
-);
-
 CREATE TABLE roster_rows (
     roster          uuid     NOT NULL,
     line            bigint   NOT NULL,
@@ -134,3 +126,4 @@ CREATE TABLE roster_rows (
     PRIMARY KEY (roster, line)
 );
 COMMENT ON COLUMN roster_rows.header IS 'the column that is wrong, as the header of the file names it';
+CREATE INDEX ON roster_rows (roster, record) WHERE record <> '';

@@ -93,23 +93,14 @@ class Applications:
     async def add_all(self, applications: Sequence[Application], changes: Sequence[Change]) -> None:
         """Many at once."""
         pairs = zip(applications, changes, strict=True)
-        await self._conn.execute(
-            """
-            WITH row AS (
-                SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[],
-                                     $6::bytea[], $7::uuid[], $8::smallint[], $9::timestamptz[])
-                       AS row(origin, id, owner_epoch, version, hash, public, organization, state,
-                              create_time)
-            ), record AS (
-                INSERT INTO applications (origin, id, owner_epoch, version, hash, public,
-                                          organization, state)
-                SELECT origin, id, owner_epoch, version, hash, public, organization, state FROM row
-            )
-            INSERT INTO submissions (application, create_time) SELECT id, create_time FROM row
-            """,
-            *zip(*((*_columns(application, change), application.create_time)
-                   for application, change in pairs), strict=True),
-        )  # fmt: skip
+        await self._conn.copy_records_to_table(
+            "applications", columns=COLUMNS, records=[_columns(*pair) for pair in pairs]
+        )
+        await self._conn.copy_records_to_table(
+            "submissions",
+            columns=["application", "create_time"],
+            records=[(one.id, one.create_time) for one in applications],
+        )
 
     async def save_decision(self, application: Application, change: Change) -> None:
         await self._conn.execute(
@@ -198,25 +189,17 @@ class Members:
     async def add_all(self, members: Sequence[Member], changes: Sequence[Change]) -> None:
         """Many at once."""
         pairs = zip(members, changes, strict=True)
-        await self._conn.execute(
-            """
-            WITH row AS (
-                SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[],
-                                     $6::bytea[], $7::uuid[], $8::smallint[], $9::date[],
-                                     $10::text[])
-                       AS row(origin, id, owner_epoch, version, hash, public, organization, state,
-                              approval_date, approval_number)
-            ), record AS (
-                INSERT INTO members (origin, id, owner_epoch, version, hash, public,
-                                     organization, state)
-                SELECT origin, id, owner_epoch, version, hash, public, organization, state FROM row
-            )
-            INSERT INTO admissions (member, approval_date, approval_number)
-            SELECT id, approval_date, approval_number FROM row
-            """,
-            *zip(*((*_columns(member, change), member.approval_date, member.approval_number)
-                   for member, change in pairs), strict=True),
-        )  # fmt: skip
+        await self._conn.copy_records_to_table(
+            "members", columns=COLUMNS, records=[_columns(*pair) for pair in pairs]
+        )
+        await self._conn.copy_records_to_table(
+            "admissions",
+            columns=["member", "approval_date", "approval_number"],
+            records=[(one.id, one.approval_date, one.approval_number) for one in members],
+        )
+
+
+COLUMNS = ["origin", "id", "owner_epoch", "version", "hash", "public", "organization", "state"]
 
 
 def _columns(record: Application | Member, change: Change) -> tuple[Any, ...]:

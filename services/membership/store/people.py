@@ -1,6 +1,6 @@
 """The table `people`: all that is personal, sealed as far as it is a number."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -81,16 +81,10 @@ class People:
         )  # fmt: skip
         return {row[0]: Known(row[1], row[2], row[3]) for row in rows}
 
-    async def add_all(self, rows: Iterable[tuple[Any, ...]]) -> None:
+    async def add_all(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Many people at once, as `sealed` made them."""
-        await self._conn.execute(
-            """
-            INSERT INTO people (id, full_name, id_number, phone, id_index, standing)
-            SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[],
-                                 $6::text[])
-            """,
-            *zip(*rows, strict=True),
-        )
+        columns = ["id", "full_name", "id_number", "phone", "id_index", "standing"]
+        await self._conn.copy_records_to_table("people", columns=columns, records=rows)
 
 
 def sealed(

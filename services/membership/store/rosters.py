@@ -97,32 +97,8 @@ class Rosters:
             yield self._sealer.open(row["content"], _place(roster, place))
 
     async def forget_content(self, roster: UUID) -> None:
-        """Delete what is needed only while the import goes on."""
+        """Delete the parts of the file."""
         await self._conn.execute("DELETE FROM roster_chunks WHERE roster = $1", roster)
-        await self._conn.execute("DELETE FROM roster_people WHERE roster = $1", roster)
-
-    async def first_lines(
-        self, roster: UUID, indexes: Sequence[bytes], lines: Sequence[int]
-    ) -> dict[bytes, int]:
-        """In which line each person stands first, those of the batches before included."""
-        rows = await self._conn.fetch(
-            """
-            WITH batch AS (
-                SELECT id_index, min(line) AS line FROM unnest($2::bytea[], $3::bigint[])
-                       AS row(id_index, line) GROUP BY id_index
-            ), added AS (
-                INSERT INTO roster_people (roster, id_index, line)
-                SELECT $1, id_index, line FROM batch
-                ON CONFLICT DO NOTHING
-            )
-            SELECT batch.id_index, least(earlier.line, batch.line) AS line
-              FROM batch
-              LEFT JOIN roster_people earlier
-                     ON earlier.roster = $1 AND earlier.id_index = batch.id_index
-            """,
-            roster, indexes, lines,
-        )  # fmt: skip
-        return {row["id_index"]: row["line"] for row in rows}
 
 
 class RosterRows:
@@ -130,17 +106,27 @@ class RosterRows:
         self._conn = conn
 
     async def add_all(self, roster: UUID, results: Sequence[RowResult]) -> None:
-        await self._conn.execute(
-            """
-            INSERT INTO roster_rows (roster, line, outcome, record, reason, header, message,
-                                     chinese_message)
-            SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::text[], $5::text[],
-                                     $6::text[], $7::text[], $8::text[])
-            """,
-            roster,
-            *zip(*((r.line, r.outcome, r.record, r.reason, r.header, r.message, r.chinese_message)
-                   for r in results), strict=True),
+        await self._conn.copy_records_to_table(
+            "roster_rows",
+            columns=["roster", "line", "outcome", "record", "reason", "header", "message",
+                     "chinese_message"],
+            records=[
+                (roster, row.line, row.outcome, row.record, row.reason, row.header, row.message,
+                 row.chinese_message)
+                for row in results
+            ],
         )  # fmt: skip
+
+    async def lines_of(self, roster: UUID, records: Sequence[str]) -> dict[str, int]:
+        """The lines done that are about these members and applications, by their names."""
+        rows = await self._conn.fetch(
+            """
+            SELECT record, min(line) AS line FROM roster_rows
+             WHERE roster = $1 AND record = ANY ($2) AND record <> '' GROUP BY record
+            """,
+            roster, records,
+        )  # fmt: skip
+        return dict(rows)
 
     async def page(self, roster: UUID, *, outcome: int, after: int, limit: int) -> list[RowResult]:
         """Results in order of line; `outcome` 0 means all."""

@@ -1,6 +1,6 @@
 """Some rows of a roster, settled together: what becomes of each, and what is written for it.
 
-It computes and does no I/O, so that it can run beside the event loop: sealing a thousand people
+It computes and does no I/O, and can be asked for some rows at a time: sealing a thousand people
 takes longer than a call may wait.
 """
 
@@ -34,27 +34,46 @@ from services.membership.store.people import Known, sealed
 from services.membership.usecases import new_salt
 
 
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A row that is right in itself, and the record that it makes if the person is unknown."""
+
+    entry: Entry
+    id: UUID
+    index: bytes
+    """The blind index of the ID number."""
+    person: tuple[Any, ...]
+    """The row of `people`."""
+
+
 @dataclass(slots=True)
 class Judged:
     """Rows as far as they can be judged by themselves."""
 
-    entries: list[tuple[Entry, bytes]] = field(default_factory=list)
-    """Those that are right in themselves, with the blind index of the ID number."""
+    entries: list[Sealed] = field(default_factory=list)
     refused: list[RowResult] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self.entries) + len(self.refused)
 
-def judge(rows: Sequence[Row], columns: Columns, sealer: Sealer, *, today: date) -> Judged:
-    """What each row says."""
-    judged = Judged()
+
+def judge(
+    rows: Sequence[Row], columns: Columns, sealer: Sealer, judged: Judged, *, today: date
+) -> None:
+    """Add to `judged` what each row says."""
     for row in rows:
         try:
             entry = entry_of(row, today=today)
         except Refusal as refusal:
             judged.refused.append(refused(row.line, refusal, columns))
         else:
-            index = sealer.index("id_number", entry.person.id_number)
-            judged.entries.append((entry, index))
-    return judged
+            judged.entries.append(_sealed(entry, sealer))
+
+
+def _sealed(entry: Entry, sealer: Sealer) -> Sealed:
+    record, standing = uuid7(), "member" if entry.approval else "applicant"
+    person = sealed(sealer, record, entry.person, standing=standing)
+    return Sealed(entry, record, person[4], person)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,48 +87,52 @@ class Surroundings:
     """The organisations that rows name, by code, as far as they are part of it."""
     known: Mapping[bytes, Known]
     """What persons are here already, by blind index."""
-    first_lines: Mapping[bytes, int]
-    """Where each person stands first in the file."""
+    lines: Mapping[str, int]
+    """The lines done before that are about them, by the name of the record."""
 
 
 class Batch:
     """What one transaction of an import writes."""
 
     def __init__(
-        self, columns: Columns, around: Surroundings, sealer: Sealer, *, at: datetime
+        self, columns: Columns, around: Surroundings, refused: list[RowResult], *, at: datetime
     ) -> None:
-        self._columns, self._around, self._sealer, self._at = columns, around, sealer, at
+        self._columns, self._around, self._at = columns, around, at
+        self._lines: dict[bytes, int] = {}
+        """Of the persons settled in this batch."""
         self.members: list[Member] = []
         self.admissions: list[Change] = []
         self.applications: list[Application] = []
         self.submissions: list[Change] = []
         self.people: list[tuple[Any, ...]] = []
-        self.results: list[RowResult] = []
+        self.results = list(refused)
 
-    def settle(self, judged: Judged) -> None:
-        """Decide what becomes of the rows."""
-        self.results += judged.refused
-        for entry, index in judged.entries:
+    def settle(self, rows: Sequence[Sealed]) -> None:
+        """Decide what becomes of rows, in their order."""
+        for row in rows:
             try:
-                self.results.append(self._settled(entry, index))
+                self.results.append(self._settled(row))
             except Refusal as refusal:
-                self.results.append(refused(entry.line, refusal, self._columns))
-        self.results.sort(key=lambda result: result.line)
+                self.results.append(refused(row.entry.line, refusal, self._columns))
+            else:
+                self._lines[row.index] = row.entry.line
 
-    def _settled(self, entry: Entry, index: bytes) -> RowResult:
-        around = self._around
+    def _settled(self, row: Sealed) -> RowResult:
+        entry, around = row.entry, self._around
         organization = self._organization(entry.organization_code)
-        known = around.known.get(index)
+        known, line = around.known.get(row.index), self._lines.get(row.index)
         standing = None
         if known:
             standing = Standing(known.member, known.organization == organization.id)
-        outcome = outcome_of(entry, standing=standing, first_line=around.first_lines[index])
+            line = line or around.lines.get(known.name)
+        outcome = outcome_of(entry, standing=standing, earlier_line=line)
         if known:
             return RowResult(line=entry.line, outcome=outcome, record=known.name)
+        self.people.append(row.person)
         if entry.approval:
-            record = self._admit(entry, entry.approval, organization.id, index)
+            record = self._admit(row, entry.approval, organization.id)
         else:
-            record = self._apply(entry, organization.id, index)
+            record = self._apply(row, organization.id)
         return RowResult(line=entry.line, outcome=outcome, record=record)
 
     def _organization(self, code: str) -> Organization:
@@ -122,29 +145,23 @@ class Batch:
         organization.check_writable(home=around.organization.path, node=around.node)
         return organization
 
-    def _admit(self, entry: Entry, approval: Approval, organization: UUID, index: bytes) -> str:
+    def _admit(self, row: Sealed, approval: Approval, organization: UUID) -> str:
         member, fact = admit(
-            id=uuid7(), header=self._header(), organization=organization, person=entry.person,
+            id=row.id, header=self._header(), organization=organization, person=row.entry.person,
             approval_date=approval.date, approval_number=approval.number, at=self._at,
         )  # fmt: skip
         self.members.append(member)
         self.admissions.append(events.change(member, fact))
-        self._add_person(member.id, entry, "member", index)
         return member.name
 
-    def _apply(self, entry: Entry, organization: UUID, index: bytes) -> str:
+    def _apply(self, row: Sealed, organization: UUID) -> str:
         application, fact = apply(
-            id=uuid7(), header=self._header(), organization=organization, person=entry.person,
+            id=row.id, header=self._header(), organization=organization, person=row.entry.person,
             at=self._at,
         )  # fmt: skip
         self.applications.append(application)
         self.submissions.append(events.change(application, fact))
-        self._add_person(application.id, entry, "applicant", index)
         return application.name
 
     def _header(self) -> Header:
         return Header(origin=self._around.node, salt=new_salt())
-
-    def _add_person(self, record: UUID, entry: Entry, standing: str, index: bytes) -> None:
-        row = sealed(self._sealer, record, entry.person, standing=standing, index=index)
-        self.people.append(row)

@@ -29,6 +29,11 @@ from services.membership.usecases.rosters import Progress
 
 BATCH = 1_000
 """Rows a transaction."""
+SLICE = 50
+"""Rows that are computed before calls get their turn.  Not threads: sealing lets go of the
+interpreter so often that two threads that compute take longer than one."""
+SLICE_BYTES = 2**16
+"""Bytes that are parsed before calls get their turn."""
 POLL = 1.0
 """Seconds after which a replica looks for rosters whose importer has died."""
 
@@ -92,9 +97,9 @@ class Importer:
         await self._save(replace(roster, total_rows=total))
         organization = await self._means.reads.organizations.get(roster.organization)
         done = roster.done_rows
-        async for header, rows in self._batches(roster, encoding):
-            await self._import_batch(roster.id, organization, header, rows, done=done)
-            done += len(rows)
+        async for header, judged in self._judged(roster, encoding):
+            await self._import_batch(roster.id, organization, header, judged, done=done)
+            done += len(judged)
             self._progress.move()
             self._means.committed()
         await self._save(replace(roster, total_rows=total, state=RosterState.DONE))
@@ -121,10 +126,13 @@ class Importer:
         """The rows of the file, in the portions in which its parts complete them."""
         sheet, read = Sheet(encoding), 0
         async for part in self._means.reads.rosters.parts(roster.id):
-            read += len(part)
-            rows = await asyncio.to_thread(sheet.feed, part, last=read == roster.size_bytes)
-            if sheet.header:
-                yield sheet.header, rows
+            for at in range(0, len(part), SLICE_BYTES):
+                piece = part[at : at + SLICE_BYTES]
+                read += len(piece)
+                rows = sheet.feed(piece, last=read == roster.size_bytes)
+                await asyncio.sleep(0)
+                if sheet.header:
+                    yield sheet.header, rows
 
     async def _batches(
         self, roster: Roster, encoding: str
@@ -140,20 +148,40 @@ class Importer:
         if waiting:
             yield header, waiting
 
+    async def _judged(self, roster: Roster, encoding: str) -> AsyncIterator[tuple[Header, Judged]]:
+        """The batches, each judged while the database is busy with the one before."""
+        ahead: asyncio.Future[tuple[Header, Judged]] | None = None
+        try:
+            async for header, rows in self._batches(roster, encoding):
+                ready, ahead = ahead, asyncio.ensure_future(self._judge(header, rows))
+                if ready:
+                    yield await ready
+            if ahead:
+                yield await ahead
+        finally:
+            if ahead:
+                ahead.cancel()
+
+    async def _judge(self, header: Header, rows: list[Row]) -> tuple[Header, Judged]:
+        today, judged = beijing_date(self._means.clock()), Judged()
+        for at in range(0, len(rows), SLICE):
+            judge(rows[at : at + SLICE], header, self._sealer, judged, today=today)
+            await asyncio.sleep(0)
+        return header, judged
+
     async def _import_batch(
-        self, roster: UUID, organization: Organization, header: Header, rows: list[Row], *,
+        self, roster: UUID, organization: Organization, header: Header, judged: Judged, *,
         done: int,
     ) -> None:  # fmt: skip
-        at = self._means.clock()
-        today = beijing_date(at)
-        judged = await asyncio.to_thread(judge, rows, header, self._sealer, today=today)
         while True:
             try:
                 async with self._means.database.transaction() as store:
                     await self._check_in_step(store, roster, done)
                     around = await self._surroundings(store, roster, organization, judged)
-                    batch = Batch(header, around, self._sealer, at=at)
-                    await asyncio.to_thread(batch.settle, judged)
+                    batch = Batch(header, around, judged.refused, at=self._means.clock())
+                    for at in range(0, len(judged.entries), SLICE):
+                        batch.settle(judged.entries[at : at + SLICE])
+                        await asyncio.sleep(0)
                     await _write(store, roster, batch)
                 return
             except asyncpg.UniqueViolationError:
@@ -167,19 +195,20 @@ class Importer:
     async def _surroundings(
         self, store: Store, roster: UUID, organization: Organization, judged: Judged
     ) -> Surroundings:
-        indexes = [index for _, index in judged.entries]
-        lines = [entry.line for entry, _ in judged.entries]
-        codes = {entry.organization_code for entry, _ in judged.entries} - {""}
+        codes = {row.entry.organization_code for row in judged.entries} - {""}
         below: dict[str, Organization] = {}
         if codes:
             below = await store.organizations.with_codes(list(codes), within=organization.path)
+        indexes = [row.index for row in judged.entries]
+        known = await store.people.known(indexes, node=self._means.node)
+        lines: dict[str, int] = {}
+        if known:
+            names = [one.name for one in known.values()]
+            lines = await store.roster_rows.lines_of(roster, names)
         return Surroundings(
-            node=self._means.node,
-            organization=organization,
-            below=below,
-            known=await store.people.known(indexes, node=self._means.node),
-            first_lines=await store.rosters.first_lines(roster, indexes, lines),
-        )
+            node=self._means.node, organization=organization, below=below, known=known,
+            lines=lines,
+        )  # fmt: skip
 
     async def _save(self, roster: Roster) -> None:
         """Save what has changed but for the counts; what has ended needs its content no more."""

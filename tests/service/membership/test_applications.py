@@ -93,9 +93,7 @@ async def test_a_member_cannot_apply_again_and_an_applicant_not_twice(membership
 
 
 async def test_of_many_who_submit_the_same_person_at_once_one_succeeds(membership: Desk) -> None:
-    answers = await asyncio.gather(
-        *(membership.apply(1) for _ in range(8)), return_exceptions=True
-    )
+    answers = await asyncio.gather(*(membership.apply(1) for _ in range(8)), return_exceptions=True)
     assert sum(isinstance(answer, pb.Application) for answer in answers) == 1
     assert len([answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]) == 7
 
@@ -177,10 +175,14 @@ async def test_a_page_token_of_another_list_is_refused(membership: Desk) -> None
         await membership.apply(number)
     page = await membership.ask(pb.ListApplicationsRequest(parent=membership.county, page_size=1))
     told = await membership.refusal(
-        pb.ListApplicationsRequest(parent=membership.street, page_size=1, page_token=page.next_page_token)
+        pb.ListApplicationsRequest(
+            parent=membership.street, page_size=1, page_token=page.next_page_token
+        )
     )
     assert (told.reason, told.field) == ("PAGE_TOKEN_FOREIGN", "page_token")
-    told = await membership.refusal(pb.ListApplicationsRequest(parent=membership.county, page_size=-1))
+    told = await membership.refusal(
+        pb.ListApplicationsRequest(parent=membership.county, page_size=-1)
+    )
     assert told.reason == "PAGE_SIZE_OUT_OF_RANGE"
 
 

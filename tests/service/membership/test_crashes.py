@@ -1,0 +1,114 @@
+"""What a crash and a curious reader find: every row once, and nothing personal."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+
+from services.membership.config import Settings
+from smartunion.membership.v1 import membership_pb2 as pb
+from tests.builders import a_roster
+from tests.eventually import eventually
+from tests.service.conftest import serving
+from tests.service.desk import Desk
+
+ROWS = 3_000
+
+
+@asynccontextmanager
+async def process(settings: Settings) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The service as a process of its own, killed in the end."""
+    values = {
+        f"SMARTUNION_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in settings.model_dump(mode="json").items()
+    }
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.membership",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **values},
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield running
+    finally:
+        if running.returncode is None:
+            running.send_signal(signal.SIGKILL)
+        await running.wait()
+
+
+async def test_an_import_killed_in_the_middle_goes_on_and_does_each_row_once(
+    unserved: Desk,
+) -> None:
+    desk = unserved
+    content = a_roster(desk.member_rows(range(ROWS)) + desk.applicant_rows([0, ROWS]))
+    async with process(desk.settings):
+        roster = await eventually(lambda: desk.announce(content), within=30)
+        await desk.upload(roster, content)
+        async for seen in desk.watch(roster):
+            if seen.done_rows >= 1_000:
+                break
+    assert await desk.count("roster_rows") < ROWS
+    async with serving(desk.settings):
+        ended = await desk.ended(roster)
+    assert (ended.state, ended.done_rows) == (pb.Roster.DONE, ROWS + 2)
+    assert (ended.admitted_rows, ended.applied_rows, ended.refused_rows) == (ROWS, 1, 1)
+    assert await desk.count("members") == await desk.count("admissions") == ROWS
+    assert await desk.count("people") == ROWS + 1
+    assert await desk.count("roster_rows") == ROWS + 2
+
+
+async def test_rows_counted_as_done_are_committed_with_their_results(unserved: Desk) -> None:
+    """A failing batch leaves neither a member nor a count nor a result behind."""
+    desk = unserved
+    await desk.pool.execute(
+        """
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'serialization_failure'; END $$;
+        CREATE TRIGGER fail BEFORE INSERT ON roster_rows FOR EACH ROW
+            WHEN (NEW.line = 1501) EXECUTE FUNCTION fail()
+        """
+    )
+    async with serving(desk.settings):
+        content = a_roster(desk.member_rows(range(2_000)))
+        roster = await desk.announce(content)
+        await desk.upload(roster, content)
+
+        async def stuck() -> None:
+            assert (await desk.ask(pb.GetRosterRequest(name=roster.name))).done_rows == 1_000
+
+        await eventually(stuck)
+        assert await desk.count("members") == await desk.count("roster_rows") == 1_000
+        await desk.pool.execute("DROP TRIGGER fail ON roster_rows")
+        assert (await desk.ended(roster)).admitted_rows == 2_000
+    assert await desk.count("members") == 2_000
+
+
+async def test_no_person_appears_outside_the_tables_of_people(
+    alone: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    rejected = await alone.apply(1)
+    await alone.ask(pb.RejectApplicationRequest(name=rejected.name, reason="材料不全"))
+    await alone.approve(await alone.apply(2))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await alone.apply(2)
+    await alone.bring(a_roster([*alone.member_rows([3, 3]), "张三,5.10104E+17,13800000000,,"]))
+    numbers = [alone.id_number(n) for n in (1, 2, 3)]
+
+    async def published() -> None:
+        assert await alone.count("outbox") == 0
+
+    await eventually(published)
+    for table in ("entries", "calls", "roster_rows", "members", "applications", "people"):
+        rows = await alone.pool.fetch(f"SELECT row::text AS text FROM {table} row")
+        text = "".join(row["text"] for row in rows)
+        assert rows, table
+        for secret in (*numbers, "13800000000", f"138{alone.first + 3:08}"):
+            assert secret not in text
+            assert secret.encode().hex() not in text
+        assert table == "people" or ("张三" not in text and "张三".encode().hex() not in text)
+    assert not any(secret in caplog.text for secret in (*numbers, "张三", "13800000000"))
