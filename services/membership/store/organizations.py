@@ -63,10 +63,6 @@ class Organizations:
         found = (_organization(row) for row in rows)
         return {one.code: one for one in found if one.is_within(within)}
 
-    async def put_host(self, code: str, node: UUID | None) -> None:
-        """Note which node hosts an organisation; None: as what is above it."""
-        await self._conn.execute("UPDATE organizations SET host = $2 WHERE code = $1", code, node)
-
 
 async def is_seeded(conn: Connection, version: str) -> bool:
     """Whether the tree is that of `version`."""

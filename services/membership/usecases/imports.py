@@ -184,8 +184,10 @@ class Importer:
                         await asyncio.sleep(0)
                     await _write(store, roster, batch)
                 return
-            except asyncpg.UniqueViolationError:
-                continue  # Someone has joined meanwhile: look again.
+            except asyncpg.UniqueViolationError as error:
+                if error.constraint_name != "one_standing":
+                    raise
+                # Someone has joined meanwhile: look again.
 
     async def _check_in_step(self, store: Store, roster: UUID, done: int) -> None:
         held = await store.rosters.lock(roster)

@@ -62,15 +62,21 @@ async def test_an_import_killed_in_the_middle_goes_on_and_does_each_row_once(
     assert await desk.count("roster_rows") == ROWS + 2
 
 
-async def test_rows_counted_as_done_are_committed_with_their_results(unserved: Desk) -> None:
-    """A failing batch leaves neither a member nor a count nor a result behind."""
+@pytest.mark.parametrize(
+    ("table", "event", "condition"),
+    [("roster_rows", "INSERT", "NEW.line = 1501"), ("rosters", "UPDATE", "NEW.done_rows = 2000")],
+)
+async def test_rows_counted_as_done_are_committed_with_their_results(
+    unserved: Desk, table: str, event: str, condition: str
+) -> None:
+    """A batch that fails anywhere leaves neither a member nor a count nor a result behind."""
     desk = unserved
     await desk.pool.execute(
-        """
+        f"""
         CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'serialization_failure'; END $$;
-        CREATE TRIGGER fail BEFORE INSERT ON roster_rows FOR EACH ROW
-            WHEN (NEW.line = 1501) EXECUTE FUNCTION fail()
+        CREATE TRIGGER fail BEFORE {event} ON {table} FOR EACH ROW
+            WHEN ({condition}) EXECUTE FUNCTION fail()
         """
     )
     async with serving(desk.settings):
@@ -82,8 +88,10 @@ async def test_rows_counted_as_done_are_committed_with_their_results(unserved: D
             assert (await desk.ask(pb.GetRosterRequest(name=roster.name))).done_rows == 1_000
 
         await eventually(stuck)
+        await asyncio.sleep(1.5)  # Longer than a new try takes to begin.
+        await stuck()
         assert await desk.count("members") == await desk.count("roster_rows") == 1_000
-        await desk.pool.execute("DROP TRIGGER fail ON roster_rows")
+        await desk.pool.execute(f"DROP TRIGGER fail ON {table}")
         assert (await desk.ended(roster)).admitted_rows == 2_000
     assert await desk.count("members") == 2_000
 
