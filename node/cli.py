@@ -82,6 +82,7 @@ def demo(build: Build = Path("build")) -> None:
 
     run(story())
     if not finished:
+        typer.echo("smartunion: interrupted; every node has ended", err=True)
         raise typer.Exit(INTERRUPTED)
 
 

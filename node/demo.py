@@ -313,12 +313,19 @@ class Story:
     async def _prove(self, title: str) -> sync_pb2.Network:
         with self._report.step(title) as facts:
             network = await self._nation.shows(
-                f"COMPLETE for all, with {self._expected}", self._proved, within=CATCH_UP
+                f"COMPLETE for all, with {self._in_words()}", self._proved, within=CATCH_UP
             )
             total = network.nodes[0].subtree_members
             facts["members"] = total
             self._report.say(f"{total:,} members, every node COMPLETE")
         return network
+
+    def _in_words(self) -> str:
+        """How many members each node should have by now."""
+        nodes = self._network.nodes
+        return ", ".join(
+            f"{count:,} at {nodes[c].seat.name}" for c, count in self._expected.items()
+        )
 
     def _proved(self, network: sync_pb2.Network) -> bool:
         return {n.node.organization_code: n.members for n in network.nodes} == self._expected and (
@@ -516,14 +523,15 @@ def stream_facts(stream: sync_pb2.StreamProof) -> dict[str, Any]:
 
 def proof_table(network: sync_pb2.Network) -> Table:
     """For each stream that holds records: the certificate's number, the counts and the digest."""
-    table = Table("stream", "records", "certificate", "digest at the nation", box=SIMPLE)
-    for column in table.columns[2:]:
-        column.no_wrap = True
+    table = Table(
+        "owner", "records", "certificate", "digest at the nation", box=SIMPLE, pad_edge=False
+    )
+    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
     for node in network.nodes:
         for stream in map(stream_facts, node.streams):
             counts = ", ".join(f"{count:,} {kind}" for kind, count in stream["counts"].items())
-            name = f"{node.node.display_name} {stream['service']}"
             if counts:
+                name = node.node.display_name
                 table.add_row(name, counts, f"{stream['certified']:,}", stream["digest"])
     return table
 

@@ -315,9 +315,11 @@ async def until(
 
 def last_line(log: Path) -> str:
     """What a node said last, in one line."""
-    with suppress(OSError):
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else "nothing"
+    with suppress(OSError, IndexError):
+        line = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1][:300]
+        with suppress(ValueError, TypeError, KeyError):
+            return str(json.loads(line)["message"])
+        return line
     return "nothing"
 
 
@@ -339,7 +341,10 @@ def in_words(network: sync_pb2.Network | None) -> str:
 
 def picture(network: sync_pb2.Network) -> Table:
     """The tree of nodes, for people."""
-    table = Table("node", "members", "subtree", "lag", "verdict", "heard", "covered", box=SIMPLE)
+    table = Table(
+        "node", "members", "subtree", "lag", "verdict", "heard", "covered",
+        box=SIMPLE, pad_edge=False,
+    )  # fmt: skip
     for column in table.columns:
         column.no_wrap = True
     for column in table.columns[1:4]:
@@ -436,5 +441,5 @@ async def show(node: Node, console: Console) -> None:
                     if live is not None:
                         live.update(picture(found), refresh=True)
                     elif said != (said := in_words(found)):
-                        console.print(said)
+                        console.print(said, soft_wrap=True)
             await asyncio.sleep(0.5)
