@@ -130,13 +130,14 @@ class Node:
 class Network:
     """The nodes, by division code, while they run."""
 
-    def __init__(self, folder: Path, *, proxied: str = "") -> None:
+    def __init__(self, folder: Path, *, proxied: str = "", separate: bool = False) -> None:
         """
         Args:
             folder: keeps a folder for each node.
             proxied: the code of the node that reaches its parent through `lines`.
+            separate: each service is a process of its own.
         """
-        self._folder, self._proxied = folder, proxied
+        self._folder, self._proxied, self._separate = folder, proxied, separate
         self._stack = AsyncExitStack()
         self.nodes: dict[str, Node] = {}
         self.lines: list[Proxy] = []
@@ -205,7 +206,7 @@ class Network:
         log.unlink(missing_ok=True)
         program = await processes.run(
             [sys.executable, "-c", "from node.cli import main; main()", "node", "up",
-             "--config", config.resolve()],
+             "--config", config.resolve(), *(["--processes"] if self._separate else [])],
             goodbye=signal.SIGTERM, orphaned=signal.SIGTERM, patience=GOODBYE, log=log,
         )  # fmt: skip
         self._stack.push_async_callback(program.stop)
