@@ -6,38 +6,26 @@ wait has a deadline; what was waited for and did not come ends the story with on
 """
 
 import asyncio
-import hashlib
 import json
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import grpc
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from kit.errors import FailedPrecondition
 from node import processes
-from node.network import (
-    Network,
-    Node,
-    TooLate,
-    guarded,
-    levels,
-    picture,
-    together,
-    until,
-    verdict,
-)  # fmt: skip
+from node.network import Network, Node, TooLate, guarded, levels, together, until
+from node.officers import a_street, admitted, imported, member_at, members, organizations, state
 from node.people import Crowd, Person, roster
+from node.pictures import as_facts, picture, proof_table, shown
 from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.sync.v1 import sync_pb2
@@ -49,12 +37,10 @@ CUT_OFF = 50
 
 STORY = 180.0
 """Seconds that the story may take."""
-IMPORT, ARRIVE, NOTICE, CATCH_UP = 60.0, 20.0, 30.0, 60.0
-"""Seconds to import a roster, for one member to arrive at the top, to see that a line is cut, and
-to prove everything after it is healed."""
+ARRIVE, NOTICE, CATCH_UP = 20.0, 30.0, 60.0
+"""Seconds for one member to arrive at the top, to see that a line is cut, and to prove everything
+after it is healed."""
 
-CHUNK = 256 * 1024
-PAGE = 1000
 AT_ONCE = 4
 """Officers who approve at the same time."""
 
@@ -97,9 +83,23 @@ class Report:
         """A line below the step."""
         self.console.print(f"          {text}", highlight=False, soft_wrap=True)
 
-    def failed(self, reason: str) -> None:
-        """The story ended early."""
-        self.facts["reason"] = f"{self.current}: {reason}"
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Whatever happens to the story, it is in the file; what ends it is one line."""
+        try:
+            yield
+            self.facts["passed"] = True
+        except grpc.aio.AioRpcError as error:
+            self.facts["reason"] = problem = f"{error.code().name}: {error.details()}"
+            raise StepFailed(step=self.current, problem=problem) from None
+        except TimeoutError:
+            self.facts["reason"] = "the story took too long"
+            raise TooLate(what=self.current, seconds=round(STORY), found="the story ends") from None
+        except BaseException as error:
+            self.facts["reason"] = str(error) or type(error).__name__
+            raise
+        finally:
+            self.write()
 
     def write(self) -> None:
         """Everything so far, into the file."""
@@ -116,24 +116,13 @@ async def play(build: Path, console: Console) -> None:
     """
     folder, report = build / "demo", Report(build / "demo-report.json", console)
     shutil.rmtree(folder, ignore_errors=True)
-    try:
-        async with asyncio.timeout(STORY):
-            async with Network(folder, proxied=CHENGDU) as network:
-                await Story(network, folder, report).tell()
-        report.facts["passed"] = True
-    except grpc.aio.AioRpcError as error:
-        report.failed(problem := f"{error.code().name}: {error.details()}")
-        raise StepFailed(step=report.current, problem=problem) from None
-    except TimeoutError:
-        report.failed("the story took too long")
-        raise TooLate(what=report.current, seconds=round(STORY), found="the story ends") from None
-    except BaseException as error:
-        report.failed(str(error) or type(error).__name__)
-        raise
-    finally:
-        report.write()
-    seconds = report.facts["seconds"]
-    console.print(f"[bold green]the story holds[/]  {seconds:.1f} s; {build / 'demo-report.json'}")
+    with report.kept():
+        async with asyncio.timeout(STORY), Network(folder, proxied=CHENGDU) as network:
+            await Story(network, folder, report).tell()
+    console.print(
+        f"[bold green]the story holds[/]  {report.facts['seconds']:.1f} s; {report.file}",
+        soft_wrap=True,
+    )
 
 
 class Story:
@@ -156,18 +145,20 @@ class Story:
     async def tell(self) -> None:
         """From nothing to the proof."""
         await self._grow()
-        async with guarded(self._network):
-            await self._join()
-            await self._count_organizations()
-            await self._import()
-            await self._admit_one()
-            await self._prove("the nation proves what was imported")
-            await self._cut()
-            await self._go_silent()
-            network = await self._prove("the line is healed: the nation proves everything")
-            await self._read_all()
-            self._show(network)
-            await self._recount()
+        await guarded(self._network, self._go_on())
+
+    async def _go_on(self) -> None:
+        await self._join()
+        await self._count_organizations()
+        await self._import()
+        await self._admit_one()
+        await self._prove("the nation proves what was imported")
+        await self._cut()
+        await self._go_silent()
+        network = await self._prove("the line is healed: the nation proves everything")
+        await self._read_all()
+        self._show(network)
+        await self._recount()
 
     async def _grow(self) -> None:
         for codes in levels():
@@ -278,7 +269,7 @@ class Story:
 
     async def _approve_alone(self, count: int, facts: dict[str, Any]) -> None:
         street = await a_street(self._chengdu)
-        before = await subtree_members(self._chengdu)
+        before = len(await members(self._chengdu))
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def approve(person: Person) -> None:
@@ -287,7 +278,7 @@ class Story:
 
         await together(*map(approve, self._crowd.people(count, street.code)))
         self._expected[CHENGDU] += count
-        after = await subtree_members(self._chengdu)
+        after = len(await members(self._chengdu))
         check(
             after == before + count, "alone", f"成都 has {after:,} members, not {before + count:,}"
         )
@@ -370,114 +361,6 @@ class Story:
             check(code == 0, "recount", lines[-1] if lines else "it said nothing")
 
 
-async def organizations(node: Node) -> int:
-    """How many organisations the node holds below its own, and its own."""
-    request = pb.ListOrganizationsRequest(
-        parent=f"organizations/{node.seat.code}", subtree=True, page_size=PAGE
-    )
-    count = 1
-    while True:
-        page = await node.membership.ListOrganizations(request, **node.call)
-        count += len(page.organizations)
-        request.page_token = page.next_page_token
-        if not page.next_page_token:
-            return count
-
-
-async def a_street(node: Node) -> pb.Organization:
-    """The first 街道 below a node."""
-    request = pb.ListOrganizationsRequest(
-        parent=f"organizations/{node.seat.code}", subtree=True, page_size=PAGE
-    )
-    page = await node.membership.ListOrganizations(request, **node.call)
-    for organization in page.organizations:
-        street = organization.level == pb.Organization.TOWNSHIP
-        if street and "街道" in organization.display_name:
-            return organization
-    raise StepFailed(step="the tree", problem=f"there is no 街道 below {node.seat.name}")
-
-
-async def imported(node: Node, content: bytes) -> AsyncIterator[pb.Roster]:
-    """Upload a roster; its progress until it has ended."""
-    request = pb.CreateRosterRequest(
-        parent=f"organizations/{node.seat.code}",
-        roster=pb.Roster(
-            file_name="花名册.csv",
-            size_bytes=len(content),
-            sha256=hashlib.sha256(content).digest(),
-        ),
-        request_id=str(uuid4()),
-    )
-    created = await node.membership.CreateRoster(request, **node.call)
-
-    async def chunks() -> AsyncIterator[pb.UploadRosterRequest]:
-        for at in range(0, len(content), CHUNK):
-            yield pb.UploadRosterRequest(
-                name=created.name, offset=at, content=content[at : at + CHUNK]
-            )
-
-    await node.membership.UploadRoster(chunks(), metadata=node.metadata, timeout=IMPORT)
-    async for found in node.membership.WatchRoster(
-        pb.WatchRosterRequest(name=created.name), metadata=node.metadata, timeout=IMPORT
-    ):
-        yield found
-
-
-async def admitted(node: Node, organization: str, person: Person) -> str:
-    """Have a person apply and be approved; the name of the member."""
-    application = pb.Application(
-        person=pb.Person(full_name=person.full_name, id_number=person.id_number, phone=person.phone)
-    )
-    created = await node.membership.CreateApplication(
-        pb.CreateApplicationRequest(
-            parent=organization, application=application, request_id=str(uuid4())
-        ),
-        **node.call,
-    )
-    approved = await node.membership.ApproveApplication(
-        pb.ApproveApplicationRequest(name=created.name, request_id=str(uuid4())), **node.call
-    )
-    check(approved.state == pb.Application.APPROVED, created.name, "is not approved")
-    return approved.member
-
-
-async def member_at(node: Node, name: str) -> pb.Member | None:
-    """A member as a node reads it; None if it does not know it."""
-    try:
-        return await node.membership.GetMember(pb.GetMemberRequest(name=name), **node.call)
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.NOT_FOUND:
-            return None
-        raise
-
-
-async def members(node: Node) -> dict[str, pb.Member]:
-    """Every member that a node reads, by name."""
-    request = pb.ListMembersRequest(parent=f"organizations/{node.seat.code}", page_size=PAGE)
-    found: dict[str, pb.Member] = {}
-    while True:
-        page = await node.membership.ListMembers(request, **node.call)
-        found |= {member.name: member for member in page.members}
-        request.page_token = page.next_page_token
-        if not page.next_page_token:
-            return found
-
-
-async def subtree_members(node: Node) -> int:
-    """How many members a node reads."""
-    return len(await members(node))
-
-
-def state(member: pb.Member) -> tuple[str, int, int]:
-    """What a copy has in common with the owner's record."""
-    return member.organization, member.state, member.version
-
-
-def shown(network: sync_pb2.Network, code: str) -> sync_pb2.NetworkNode:
-    """What a network shows of one node."""
-    return next(node for node in network.nodes if node.node.organization_code == code)
-
-
 @contextmanager
 def progress(console: Console) -> Iterator[Progress]:
     """Bars below the step."""
@@ -487,53 +370,6 @@ def progress(console: Console) -> Iterator[Progress]:
     )  # fmt: skip
     with Progress(*columns, console=console) as bars:
         yield bars
-
-
-def as_facts(network: sync_pb2.Network) -> list[dict[str, Any]]:
-    """What GetNetwork says, in plain values."""
-    return [
-        {
-            "node": node.node.name.removeprefix("nodes/"),
-            "name": node.node.display_name,
-            "organization": node.node.organization_code,
-            "members": node.members,
-            "subtree_members": node.subtree_members,
-            "lag_entries": node.lag_entries,
-            "verdict": verdict(node),
-            "connected": node.connected,
-            "streams": [stream_facts(stream) for stream in node.streams],
-        }
-        for node in network.nodes
-    ]
-
-
-def stream_facts(stream: sync_pb2.StreamProof) -> dict[str, Any]:
-    """What is proved of one stream, in plain values."""
-    proof = stream.proof
-    return {
-        "service": stream.service,
-        "channel": proof.channel,
-        "verdict": log_pb2.Verdict.Name(proof.verdict),
-        "head": stream.head,
-        "certified": proof.certified,
-        "digest": int.from_bytes(proof.digest, "big").to_bytes(16, "big").hex(),
-        "counts": {count.kind: count.records for count in proof.counts},
-    }
-
-
-def proof_table(network: sync_pb2.Network) -> Table:
-    """For each stream that holds records: the certificate's number, the counts and the digest."""
-    table = Table(
-        "owner", "records", "certificate", "digest at the nation", box=SIMPLE, pad_edge=False
-    )
-    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
-    for node in network.nodes:
-        for stream in map(stream_facts, node.streams):
-            counts = ", ".join(f"{count:,} {kind}" for kind, count in stream["counts"].items())
-            if counts:
-                name = node.node.display_name
-                table.add_row(name, counts, f"{stream['certified']:,}", stream["digest"])
-    return table
 
 
 async def run_verify(endpoints: Path, report: Path, log: Path) -> int:

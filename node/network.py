@@ -13,23 +13,21 @@ import json
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from kit.errors import FailedPrecondition
 from node import keys, processes
+from node.pictures import in_words, picture
 from node.processes import Program
 from node.proxy import Proxy
-from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 
@@ -253,7 +251,7 @@ class Network:
             within=JOIN,
         )
 
-    async def ended(self) -> None:
+    async def ended(self) -> NoReturn:
         """Wait for a node that ends by itself.
 
         Raises:
@@ -324,90 +322,22 @@ def last_line(log: Path) -> str:
     return "nothing"
 
 
-def verdict(node: sync_pb2.NetworkNode) -> str:
-    """Its name, such as `COMPLETE`."""
-    return log_pb2.Verdict.Name(node.verdict)
-
-
-def in_words(network: sync_pb2.Network | None) -> str:
-    """The state of each node in a line."""
-    if network is None:
-        return "there was no answer"
-    return "; ".join(
-        f"{node.node.display_name}: {verdict(node)}, {node.members:,} members, "
-        f"lag {node.lag_entries:,}{'' if node.connected else ', not connected'}"
-        for node in network.nodes
-    )
-
-
-def picture(network: sync_pb2.Network) -> Table:
-    """The tree of nodes, for people."""
-    table = Table(
-        "node", "members", "subtree", "lag", "verdict", "heard", "covered",
-        box=SIMPLE, pad_edge=False,
-    )  # fmt: skip
-    for column in table.columns:
-        column.no_wrap = True
-    for column in table.columns[1:4]:
-        column.justify = "right"
-    marks = branches([node.node for node in network.nodes])
-    for mark, node in zip(marks, network.nodes, strict=True):
-        complete = node.verdict == log_pb2.COMPLETE and node.connected
-        age = node.heard_age.ToTimedelta().total_seconds()
-        table.add_row(
-            mark + node.node.display_name, f"{node.members:,}", f"{node.subtree_members:,}",
-            f"{node.lag_entries:,}", verdict(node),
-            f"{age:.1f} s ago" if node.connected else f"not connected ({age:.0f} s)",
-            f"{node.covered_nodes} of {node.subtree_nodes}",
-            style="green" if complete else "yellow",
-        )  # fmt: skip
-    return table
-
-
-def branches(nodes: Sequence[sync_pb2.Node]) -> list[str]:
-    """What stands before the name of each node, parents before children."""
-    known = {node.name for node in nodes}
-    marks: list[str] = []
-    stems: dict[str, str] = {}
-    for at, node in enumerate(nodes):
-        if node.parent not in known:
-            marks.append("")
-            stems[node.name] = ""
-            continue
-        last = all(later.parent != node.parent for later in nodes[at + 1 :])
-        marks.append(stems[node.parent] + ("└─ " if last else "├─ "))
-        stems[node.name] = stems[node.parent] + ("   " if last else "│  ")
-    return marks
-
-
-@asynccontextmanager
-async def guarded(network: Network) -> AsyncIterator[None]:
-    """While the block runs, a node that ends by itself ends it, with the reason.
+async def guarded(network: Network, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, unless a node ends by itself before.
 
     Raises:
         NodeEnded: if one does.
     """
-    body = asyncio.current_task()
-    assert body is not None
-    watch = asyncio.create_task(network.ended())
-    ended = False
-
-    def end(_: object) -> None:
-        nonlocal ended
-        if not watch.cancelled():
-            ended = True
-            body.cancel()
-
-    watch.add_done_callback(end)
+    task, watch = asyncio.create_task(work), asyncio.create_task(network.ended())
     try:
-        yield
-    except asyncio.CancelledError:
-        if ended and body.uncancel() == 0:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if watch.done():
             watch.result()
-        raise
+        return task.result()
     finally:
-        watch.remove_done_callback(end)
+        task.cancel()
         watch.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
 
 
 async def up(folder: Path, endpoints: Path, console: Console) -> None:
@@ -418,14 +348,17 @@ async def up(folder: Path, endpoints: Path, console: Console) -> None:
                 name = next(seat.name for seat in SEATS if seat.code == code)
                 console.print(f"starting {name} …")
             await network.start(*codes)
-        async with guarded(network):
-            await network.whole()
-            network.write_endpoints(endpoints)
-            console.print(f"the network is up; where everything is: {endpoints}; Ctrl-C ends it")
-            try:
-                await show(network.top, console)
-            finally:
-                endpoints.unlink(missing_ok=True)
+        await guarded(network, _serve(network, endpoints, console))
+
+
+async def _serve(network: Network, endpoints: Path, console: Console) -> None:
+    await network.whole()
+    network.write_endpoints(endpoints)
+    console.print(f"the network is up; where everything is: {endpoints}; Ctrl-C ends it")
+    try:
+        await show(network.top, console)
+    finally:
+        endpoints.unlink(missing_ok=True)
 
 
 async def show(node: Node, console: Console) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from kit.errors import NotFound
-from node.network import SEATS, TooLate, branches, last_line, levels, together, until
+from node.network import SEATS, TooLate, last_line, levels, together, until
+from node.pictures import branches
 from smartunion.sync.v1 import sync_pb2
 
 
