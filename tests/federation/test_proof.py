@@ -48,12 +48,8 @@ async def test_a_stored_frame_that_a_reader_still_needs_is_asked_for_again(line:
     await line.province.stop("things")
     ids = await line.city.things.add(1_000)
 
-    async def stored() -> None:
-        network = await line.nation.network()
-        assert network["5101"].verdict == log_pb2.COMPLETE
-        assert network["5101"].streams[-1].head > 1_000
-
-    await eventually(stored)
+    # Proved at the nation: so the province has stored the things, and a certificate after them.
+    await proved(line, await line.city.things.versions(line.city.id))
     # Cut from the city, so that the hole can be seen before it is filled.
     await line.city.stop("sync")
     conn = await plain(line.province.databases["sync"])
