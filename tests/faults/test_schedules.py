@@ -1,0 +1,75 @@
+"""make faults SEEDS=20 runs the seeds 0 to 19; with SEED=7 in the environment, that one alone.
+
+Each run leaves build/faults/seed-N.json.  The runs share a network until one of them fails: then
+its folder is kept, with the logs and databases of all nodes, and the next run begins with another.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.faults.runs import RESULTS, Run, World, world
+from tests.faults.schedules import Kind, plan
+
+SEEDS = (
+    [int(os.environ["SEED"])] if os.environ.get("SEED") else range(int(os.environ.get("SEEDS", 3)))
+)
+
+
+class Worlds:
+    """A network for one run after the other, and another after a failure."""
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self._world: World | None = None
+
+    async def get(self) -> World:
+        """The one that is up."""
+        if self._world is None:
+            folder = Path(tempfile.mkdtemp(prefix="smartunion-faults-"))
+            self._world = await self._stack.enter_async_context(world(folder))
+        return self._world
+
+    async def end(self, *, keep: bool) -> None:
+        """End it; the next run begins with another."""
+        await self._stack.aclose()
+        if self._world is not None and not keep:
+            shutil.rmtree(self._world.folder)
+        self._world = None
+
+
+@pytest.fixture(scope="module")
+async def worlds() -> AsyncIterator[Worlds]:
+    made = Worlds()
+    yield made
+    await made.end(keep=False)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_nothing_acknowledged_is_lost(worlds: Worlds, seed: int) -> None:
+    here = await worlds.get()
+    run = Run(here, plan(seed))
+    await run.carry_out()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(run.as_facts(), ensure_ascii=False, indent=2)
+    (RESULTS / f"seed-{seed}.json").write_text(text)
+    if run.problems:
+        await worlds.end(keep=True)
+        pytest.fail(f"{text}\nlogs and databases: {here.folder}", pytrace=False)
+
+
+def test_twelve_seeds_begin_with_every_fault_and_a_seed_always_gives_the_same() -> None:
+    first = [plan(seed).faults[0] for seed in range(12)]
+    assert {fault.kind for fault in first} == set(Kind)
+    killed = {(fault.node, fault.part) for fault in first if fault.kind is Kind.KILL}
+    assert len(killed) == 8
+    assert [plan(seed) for seed in range(20)] == [plan(seed) for seed in range(20)]
+    for seed in range(20):
+        assert all(0 < fault.at < 0.99 for fault in plan(seed).faults)
+        assert sum(plan(seed).rosters) == (10_000 if seed % 5 == 4 else 1_500)

@@ -1,0 +1,114 @@
+"""The processes of a network, and how they are struck.
+
+The pids come from each node's data/endpoints.json, which its supervisor rewrites after each start
+of a part.  A pid is struck only while it is a living child of that supervisor: so nothing else can
+be, whatever its number was used for since.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from node.network import until
+from node.proxy import Proxy
+from tests.faults.schedules import CITY, NATION, PROVINCE, Fault, Kind
+
+BACK = 90.0
+"""Seconds that a part has to come back after an earlier fault."""
+
+
+class Victims:
+    def __init__(self, folder: Path, lines: list[Proxy]) -> None:
+        """
+        Args:
+            folder: of the network.
+            lines: between city and province.
+        """
+        self._folder, self._lines = folder, lines
+
+    async def strike(self, fault: Fault) -> list[int]:
+        """Do it, and undo it when its time is over; the pids that were struck."""
+        match fault.kind:
+            case Kind.KILL:
+                return [await self.kill(fault.node, fault.part)]
+            case Kind.FREEZE:
+                return await self._freeze(fault)
+            case Kind.WIPE:
+                return await self._wipe()
+            case _:
+                await self._disturb(fault)
+                return []
+
+    async def kill(self, node: str, part: str) -> int:
+        """Kill a part; the pid that it had."""
+        pid = await self._living(node, part)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    async def _living(self, node: str, part: str) -> int:
+        async def living() -> int | None:
+            return self._pid(node, part)
+
+        return await until(f"{part} of {node} to be back", living, within=BACK)
+
+    def _pid(self, node: str, part: str) -> int | None:
+        file = self._folder / node / "data" / "endpoints.json"
+        pids: dict[str, int] = json.loads(file.read_text())["pids"]
+        return pids[part] if parent_of(pids[part]) == pids["node"] else None
+
+    async def _freeze(self, fault: Fault) -> list[int]:
+        pid = await self._living(fault.node, fault.part)
+        pids = [pid, *children_of(pid)]
+        send(pids, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(fault.lasts)
+        finally:
+            send(pids, signal.SIGCONT)
+        return pids
+
+    async def _wipe(self) -> list[int]:
+        nodes = (CITY, PROVINCE, NATION)
+        pids = [await self.kill(node, "nats") for node in nodes]
+        for node in nodes:
+            store = self._folder / node / "data" / "nats" / "jetstream"
+            gone = store.with_name(f"jetstream.gone.{time.monotonic_ns()}")
+            store.rename(gone)  # At once: the supervisor is about to start NATS again.
+            shutil.rmtree(gone)
+        return pids
+
+    async def _disturb(self, fault: Fault) -> None:
+        for line in self._lines:
+            await (line.cut() if fault.kind is Kind.CUT else line.half_open())
+        try:
+            await asyncio.sleep(fault.lasts)
+        finally:
+            for line in self._lines:
+                await line.heal()
+
+
+def parent_of(pid: int) -> int | None:
+    """The pid of the parent of a living process; None of one that has ended."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(parent) if state != "Z" else None
+
+
+def children_of(pid: int) -> list[int]:
+    """The pids of the children of a process: PostgreSQL works in them."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def send(pids: Iterable[int], sign: signal.Signals) -> None:
+    """To those that still live."""
+    for pid in pids:
+        try:
+            os.kill(pid, sign)
+        except ProcessLookupError:
+            continue
