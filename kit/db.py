@@ -15,6 +15,7 @@ S = TypeVar("S")
 PASSING = (
     OSError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # A server that dies says so; asked before its end is read.
     asyncpg.PostgresConnectionError,
     asyncpg.TransactionRollbackError,
     asyncpg.OperatorInterventionError,
