@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.runs import RESULTS, Run, World, world
-from tests.faults.schedules import Kind, plan
+from tests.faults.schedules import AIMED, Kind, plan
 
 SEEDS = (
     [int(os.environ["SEED"])] if os.environ.get("SEED") else range(int(os.environ.get("SEEDS", 3)))
@@ -64,11 +64,11 @@ async def test_nothing_acknowledged_is_lost(worlds: Worlds, seed: int) -> None:
         pytest.fail(f"{text}\nlogs and databases: {here.folder}", pytrace=False)
 
 
-def test_twelve_seeds_begin_with_every_fault_and_a_seed_always_gives_the_same() -> None:
-    first = [plan(seed).faults[0] for seed in range(12)]
+def test_eighteen_seeds_begin_with_every_fault_and_a_seed_always_gives_the_same() -> None:
+    first = [plan(seed).faults[0] for seed in range(18)]
     assert {fault.kind for fault in first} == set(Kind)
-    killed = {(fault.node, fault.part) for fault in first if fault.kind is Kind.KILL}
-    assert len(killed) == 8
+    killed = {(fault.node, fault.part, fault.table) for fault in first if fault.kind is Kind.KILL}
+    assert len(killed) == 8 + len(AIMED)
     assert [plan(seed) for seed in range(20)] == [plan(seed) for seed in range(20)]
     for seed in range(20):
         assert all(0 < fault.at < 0.99 for fault in plan(seed).faults)

@@ -13,13 +13,17 @@ import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import asyncpg
 
 from node.network import until
 from node.proxy import Proxy
 from tests.faults.schedules import CITY, NATION, PROVINCE, Fault, Kind
 
 BACK = 90.0
-"""Seconds that a part has to come back after an earlier fault."""
+"""Seconds that a part has to come back after an earlier fault, and to do what is waited for."""
+WAITS = "SELECT true FROM pg_locks WHERE relation = $1::text::regclass AND NOT granted"
 
 
 class Victims:
@@ -34,6 +38,8 @@ class Victims:
     async def strike(self, fault: Fault) -> list[int]:
         """Do it, and undo it when its time is over; the pids that were struck."""
         match fault.kind:
+            case Kind.KILL if fault.table:
+                return [await self._kill_writing(fault)]
             case Kind.KILL:
                 return [await self.kill(fault.node, fault.part)]
             case Kind.FREEZE:
@@ -50,6 +56,22 @@ class Victims:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    async def _kill_writing(self, fault: Fault) -> int:
+        """Kill a part while it waits to write to a table, which is locked until it is dead."""
+        dsn = self._facts(fault.node)["postgres"][fault.part]
+        conn: Any = await asyncpg.connect(dsn)
+        try:
+            async with conn.transaction():
+                await conn.execute(f"LOCK TABLE {fault.table} IN EXCLUSIVE MODE")
+
+                async def waits() -> bool:
+                    return bool(await conn.fetchval(WAITS, fault.table))
+
+                await until(f"a write to {fault.table}", waits, within=BACK, every=0.01)
+                return await self.kill(fault.node, fault.part)
+        finally:
+            await conn.close()
+
     async def _living(self, node: str, part: str) -> int:
         async def living() -> int | None:
             return self._pid(node, part)
@@ -57,9 +79,14 @@ class Victims:
         return await until(f"{part} of {node} to be back", living, within=BACK)
 
     def _pid(self, node: str, part: str) -> int | None:
+        pids = self._facts(node)["pids"]
+        pid = int(pids[part])
+        return pid if parent_of(pid) == pids["node"] else None
+
+    def _facts(self, node: str) -> dict[str, Any]:
         file = self._folder / node / "data" / "endpoints.json"
-        pids: dict[str, int] = json.loads(file.read_text())["pids"]
-        return pids[part] if parent_of(pids[part]) == pids["node"] else None
+        facts: dict[str, Any] = json.loads(file.read_text())
+        return facts
 
     async def _freeze(self, fault: Fault) -> list[int]:
         pid = await self._living(fault.node, fault.part)
