@@ -36,7 +36,7 @@ CUT_OFF = 50
 """People approved at 成都 while its line is cut."""
 
 STORY = 180.0
-"""Seconds that the story may take."""
+"""Seconds after which the story is stuck: on two free cores it takes 40 to 60."""
 ARRIVE, NOTICE, CATCH_UP = 20.0, 30.0, 60.0
 """Seconds for one member to arrive at the top, to see that a line is cut, and to prove everything
 after it is healed."""
