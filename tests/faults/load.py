@@ -24,8 +24,6 @@ from smartunion.membership.v1 import membership_pb2_grpc
 from tests.faults.checker import Record
 from tests.faults.schedules import CITY, Plan
 
-HELD_BACK = 5
-"""People who apply only after all faults have struck."""
 OPTIONS = (*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0))
 REPEATED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 PAGE = 1_000
@@ -197,13 +195,23 @@ class Load:
 
     def __init__(self, plan: Plan, officer: Officer, crowd: Crowd, ledger: Ledger) -> None:
         self._officer, self._ledger = officer, ledger
-        self._rosters = deque(crowd.people(size, CITY) for size in plan.rosters)
+        rosters = [crowd.people(size, CITY) for size in plan.rosters]
+        self._rosters, self._sizes = deque(enumerate(rosters)), plan.rosters
         self._singles = crowd.people(plan.singles, CITY)
-        everyone = [person for people in (*self._rosters, self._singles) for person in people]
-        ledger.persons += [person.id_number for person in everyone]
-        self.released = asyncio.Event()
-        """Set when all faults have struck: the rest is brought."""
+        for people in (*rosters, self._singles):
+            ledger.persons += [person.id_number for person in people]
+        self._limit, self._opened = 0.0, asyncio.Event()
         self.seconds = 0.0
+
+    def allow(self, share: float) -> None:
+        """Begin nothing beyond this share of the load: what strikes next finds something to do."""
+        self._limit = share
+        opened, self._opened = self._opened, asyncio.Event()
+        opened.set()
+
+    async def _allowed(self, share: float) -> None:
+        while share > self._limit:
+            await self._opened.wait()
 
     async def run(self) -> None:
         """Until everything is acknowledged."""
@@ -216,17 +224,15 @@ class Load:
 
     async def _import(self) -> None:
         while self._rosters:
-            people = self._rosters.popleft()
-            if not self._rosters:
-                await self.released.wait()
+            place, people = self._rosters.popleft()
+            await self._allowed(sum(self._sizes[:place]) / sum(self._sizes))
             approval = f"成工发〔2025〕{len(people)}号"
             await self._officer.bring(roster(people, approval=approval, approved=date(2025, 3, 8)))
 
     async def _approve(self) -> None:
         street = "organizations/510104"
         for place, person in enumerate(self._singles):
-            if place == len(self._singles) - HELD_BACK:
-                await self.released.wait()
+            await self._allowed(place / len(self._singles))
             await self._officer.admit(street, person)
 
 

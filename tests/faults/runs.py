@@ -26,6 +26,8 @@ from tests.faults.schedules import CITY, NATION, PROVINCE, Fault, Plan
 from tests.faults.victims import Victims
 
 RESULTS = Path(__file__).parents[2] / "build" / "faults"
+AHEAD = 0.15
+"""The load goes on this share beyond the next fault, and waits for it there."""
 SAMPLE = 50
 """Members and persons that are looked up one by one."""
 
@@ -205,19 +207,20 @@ class Run:
         self.history.note("checked")
 
     async def _strike(self) -> None:
-        for fault in self._plan.faults:
+        limits = [min(0.94, fault.at + AHEAD) for fault in self._plan.faults] + [1.0]
+        self._load.allow(limits[0])
+        for fault, limit in zip(self._plan.faults, limits[1:], strict=True):
             count = max(1, round(fault.at * self._plan.people))
             await self._world.ledger.reach(self._before + count)
             await asyncio.sleep(fault.delay)
+            self._load.allow(limit)
             await self._strike_once(fault)
-        self._load.released.set()
 
     async def _strike_once(self, fault: Fault) -> None:
         share = (len(self._world.ledger.members) - self._before) / self._plan.people
         assert 0 < share < 0.99, f"{fault} came too late"
         self.history.note("strikes", fault=str(fault), acknowledged=round(share, 4))
-        pids = await self._world.victims.strike(fault)
-        self.history.note("struck", fault=str(fault), pids=pids)
+        self.history.note("struck", **await self._world.victims.strike(fault))
 
     def as_facts(self) -> dict[str, Any]:
         """Everything that is known of the run."""

@@ -66,9 +66,9 @@ class Plan:
 
     seed: int
     rosters: tuple[int, ...]
-    """The sizes of the rosters, in their order.  The last is held back until all faults struck."""
+    """The sizes of the rosters, in their order."""
     singles: int
-    """People who apply and are approved one by one; the last few are held back likewise."""
+    """People who apply and are approved one by one meanwhile."""
     faults: tuple[Fault, ...]
     deadline: float
     """Seconds that the run may take."""

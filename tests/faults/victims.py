@@ -12,17 +12,20 @@ import shutil
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-from node.network import until
+from node.network import TooLate, until
 from node.proxy import Proxy
 from tests.faults.schedules import CITY, NATION, PROVINCE, Fault, Kind
 
 BACK = 90.0
-"""Seconds that a part has to come back after an earlier fault, and to do what is waited for."""
+"""Seconds that a part has to come back after an earlier fault."""
+PATIENCE = 15.0
+"""Seconds that a part has to write to a table."""
 WAITS = "SELECT true FROM pg_locks WHERE relation = $1::text::regclass AND NOT granted"
 
 
@@ -35,20 +38,20 @@ class Victims:
         """
         self._folder, self._lines = folder, lines
 
-    async def strike(self, fault: Fault) -> list[int]:
-        """Do it, and undo it when its time is over; the pids that were struck."""
+    async def strike(self, fault: Fault) -> dict[str, Any]:
+        """Do it, and undo it when its time is over; what is to be said of it."""
         match fault.kind:
             case Kind.KILL if fault.table:
-                return [await self._kill_writing(fault)]
+                return await self._kill_writing(fault)
             case Kind.KILL:
-                return [await self.kill(fault.node, fault.part)]
+                return {"pids": [await self.kill(fault.node, fault.part)]}
             case Kind.FREEZE:
-                return await self._freeze(fault)
+                return {"pids": await self._freeze(fault)}
             case Kind.WIPE:
-                return await self._wipe()
+                return {"pids": await self._wipe()}
             case _:
                 await self._disturb(fault)
-                return []
+                return {}
 
     async def kill(self, node: str, part: str) -> int:
         """Kill a part; the pid that it had."""
@@ -56,8 +59,11 @@ class Victims:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    async def _kill_writing(self, fault: Fault) -> int:
-        """Kill a part while it waits to write to a table, which is locked until it is dead."""
+    async def _kill_writing(self, fault: Fault) -> dict[str, Any]:
+        """Kill a part while it waits to write to a table, which is locked until it is dead.
+
+        After `PATIENCE` it is killed in any case: it may be waiting for something else.
+        """
         dsn = self._facts(fault.node)["postgres"][fault.part]
         conn: Any = await asyncpg.connect(dsn)
         try:
@@ -67,8 +73,10 @@ class Victims:
                 async def waits() -> bool:
                     return bool(await conn.fetchval(WAITS, fault.table))
 
-                await until(f"a write to {fault.table}", waits, within=BACK, every=0.01)
-                return await self.kill(fault.node, fault.part)
+                hit = False
+                with suppress(TooLate):
+                    hit = await until(fault.table, waits, within=PATIENCE, every=0.01)
+                return {"writing": hit, "pids": [await self.kill(fault.node, fault.part)]}
         finally:
             await conn.close()
 
