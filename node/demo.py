@@ -36,7 +36,7 @@ CUT_OFF = 50
 """People approved at 成都 while its line is cut."""
 
 STORY = 300.0
-"""Seconds after which the story is stuck: it takes one minute, or three on a machine that is busy."""
+"""Seconds after which the story is stuck: it takes one minute, or three on a busy machine."""
 ARRIVE, NOTICE, CATCH_UP = 20.0, 30.0, 60.0
 """Seconds for one member to arrive at the top, to see that a line is cut, and to prove everything
 after it is healed."""
