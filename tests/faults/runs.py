@@ -222,6 +222,9 @@ class Run:
         self.history.note("strikes", fault=str(fault), acknowledged=round(share, 4))
         self.history.note("struck", **await self._world.victims.strike(fault))
 
+    def __str__(self) -> str:
+        return json.dumps(self.as_facts(), ensure_ascii=False, indent=2)
+
     def as_facts(self) -> dict[str, Any]:
         """Everything that is known of the run."""
         return {

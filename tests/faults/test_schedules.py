@@ -4,7 +4,6 @@ Each run leaves build/faults/seed-N.json.  The runs share a network until one of
 its folder is kept, with the logs and databases of all nodes, and the next run begins with another.
 """
 
-import json
 import os
 import shutil
 import tempfile
@@ -57,11 +56,10 @@ async def test_nothing_acknowledged_is_lost(worlds: Worlds, seed: int) -> None:
     run = Run(here, plan(seed))
     await run.carry_out()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(run.as_facts(), ensure_ascii=False, indent=2)
-    (RESULTS / f"seed-{seed}.json").write_text(text)
+    (RESULTS / f"seed-{seed}.json").write_text(str(run))
     if run.problems:
         await worlds.end(keep=True)
-        pytest.fail(f"{text}\nlogs and databases: {here.folder}", pytrace=False)
+        pytest.fail(f"{run}\nlogs and databases: {here.folder}", pytrace=False)
 
 
 def test_eighteen_seeds_begin_with_every_fault_and_a_seed_always_gives_the_same() -> None:
