@@ -17,6 +17,7 @@ from typing import Any
 from node import processes
 from node.network import Network
 from node.people import Crowd
+from node.pictures import in_words
 from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.sync.v1 import sync_pb2
@@ -26,6 +27,8 @@ from tests.faults.schedules import CITY, NATION, PROVINCE, Fault, Plan
 from tests.faults.victims import Victims
 
 RESULTS = Path(__file__).parents[2] / "build" / "faults"
+PROOF = 60.0
+"""Seconds that the nation has to prove what is acknowledged, once the officers have ended."""
 AHEAD = 0.15
 """The load goes on this share beyond the next fault, and waits for it there."""
 SAMPLE = 50
@@ -197,14 +200,22 @@ class Run:
         acknowledged = len(self._world.ledger.members)
         assert acknowledged == expected, f"{acknowledged:,} of {expected:,} acknowledged"
         self.history.note("all acknowledged", members=acknowledged)
-        self._step = "the proof"
-        await self._world.prove()
-        self.history.note("proved at the nation")
+        await self._prove()
         self._step = "the check"
         self.problems += await self._world.findings(Random(self._plan.seed))
         self._step = "the recount"
         self.problems += await self._world.recount()
         self.history.note("checked")
+
+    async def _prove(self) -> None:
+        """Note what is wrong if it takes too long; then the check says what is missing."""
+        try:
+            async with asyncio.timeout(PROOF):
+                await self._world.prove()
+        except TimeoutError:
+            self.problems.append(f"not proved in {PROOF:g} s: {in_words(self._world.shown)}")
+        else:
+            self.history.note("proved at the nation")
 
     async def _strike(self) -> None:
         limits = [min(0.94, fault.at + AHEAD) for fault in self._plan.faults] + [1.0]
