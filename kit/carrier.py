@@ -160,8 +160,10 @@ def _headers(service: str, channel: str, run: UUID, row: Any) -> dict[str, str]:
 
 async def waited(event: asyncio.Event, seconds: float) -> bool:
     """Whether the event was set within so many seconds; it is cleared."""
+    # Not wait_for, which before Python 3.12 can lose a cancellation.
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return False
     finally:

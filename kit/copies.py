@@ -7,7 +7,8 @@ dropped.  At a certificate the copies are compared with what the origin vouches 
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -24,8 +25,15 @@ from smartunion.sync.v1 import frame_pb2, sync_pb2, sync_pb2_grpc
 logger = logging.getLogger(__name__)
 
 
+RECOUNT_EVERY = 10.0
+"""Seconds between two recounts of some of the copies."""
+
+
 class CursorMoved(Exception):
     """Another replica of this service has applied the frame; begin again at its cursor."""
+
+
+FAILURES = (*PASSING, CursorMoved, grpc.aio.AioRpcError)
 
 
 class Copies:
@@ -43,19 +51,33 @@ class Copies:
 
     async def run(self) -> None:
         """Until cancelled.  What passes by itself is survived by beginning again."""
-        redriven = away = False
+        away, recounted = False, 0.0
+        await self._until_done(self.redrive)
         while True:
             try:
-                redriven = redriven or await self.redrive()
                 while await self.step():
                     away = False
-            except (*PASSING, CursorMoved, grpc.aio.AioRpcError) as error:
+                if monotonic() - recounted > RECOUNT_EVERY:
+                    recounted = monotonic()
+                    await self._recount()
+            except FAILURES as error:
                 if not away:
                     logger.info("copies begin again", extra={"error": type(error).__name__})
                 away = True
                 await asyncio.sleep(0.2)
             else:
                 await self._carrier.heard(self._wake)
+
+    async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                return await work()
+            except FAILURES:
+                await asyncio.sleep(0.2)
+
+    async def _recount(self) -> None:
+        async with self._pool.acquire() as conn:
+            await proofs.recount_some(conn, list(self._kinds.values()), self._node)
 
     async def step(self) -> bool:
         """Read and apply what follows the cursors; whether there was anything."""
@@ -166,7 +188,7 @@ class Copies:
             ],
         )  # fmt: skip
 
-    async def redrive(self) -> bool:
+    async def redrive(self) -> None:
         """Apply what was parked, as far as this version of the software can."""
         for row in await self._pool.fetch(
             "SELECT DISTINCT origin, channel FROM parked WHERE kind = ANY ($1)",
@@ -187,7 +209,6 @@ class Copies:
                 )  # fmt: skip
                 run = sorted((Line(*row) for row in rows), key=lambda line: line.number)
                 await self._apply_or_park(conn, origin, channel, run)
-        return True
 
 
 def _row(kind: Kind, line: Line) -> tuple[Any, ...]:

@@ -13,7 +13,6 @@ A publisher that crashes between numbering and publishing publishes nothing agai
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -24,7 +23,7 @@ import asyncpg
 from google.protobuf.message import Message
 
 from kit import proofs
-from kit.carrier import Carrier
+from kit.carrier import Carrier, waited
 from kit.db import PASSING, Connection, Pool
 from kit.errors import FailedPrecondition
 from kit.ids import uuid7
@@ -43,6 +42,8 @@ QUIET = 2.0
 """Seconds without entries after which a certificate is due."""
 CERTIFY_EVERY = 60.0
 """Seconds after which a certificate is due in any case."""
+AUDIT_EVERY = 10.0
+"""Seconds between two recounts of some of the own tables."""
 CERTIFY_ENTRIES = 10_000
 """Entries after which a certificate is due in any case."""
 
@@ -139,12 +140,8 @@ async def read_log(
     """
     rows = await pool.fetch(
         f"""
-        SELECT head, lineage.run AS cursor_run, {COLUMNS},
-               (SELECT run FROM runs WHERE channel = $1 AND first <= number
-                 ORDER BY first DESC, start_time DESC LIMIT 1) AS run
+        SELECT head, {COLUMNS}
           FROM logs
-          LEFT JOIN LATERAL (SELECT run FROM runs WHERE channel = $1 AND first <= $2
-                              ORDER BY first DESC, start_time DESC LIMIT 1) lineage ON true
           LEFT JOIN LATERAL (SELECT * FROM entries WHERE channel = $1 AND number > $2
                               ORDER BY number LIMIT $3) entry ON true
          WHERE logs.channel = $1 ORDER BY number
@@ -152,16 +149,28 @@ async def read_log(
         channel, after, limit,
     )  # fmt: skip
     head = rows[0]["head"]
-    if head < after or (after and run and rows[0]["cursor_run"] != UUID(bytes=run)):
+    if head < after or (after and run and run != await _run_of(pool, channel, after)):
         raise LogRewound(head=head, after=after)
     found = [row for row in rows if row["number"] is not None]
     if head > after and (not found or found[0]["number"] != after + 1):
         raise LogTrimmed(after=after, first=found[0]["number"] if found else head + 1)
     return log_pb2.ReadLogResponse(
         head=head,
-        run=found[-1]["run"].bytes if found else run,
+        run=await _run_of(pool, channel, found[-1]["number"]) if found else run,
         entries=[to_entry(row) for row in found],
     )
+
+
+async def _run_of(pool: Pool, channel: str, number: int) -> bytes:
+    """The run in which an entry was numbered.  Runs are only ever added, at the end."""
+    run = await pool.fetchval(
+        """
+        SELECT run FROM runs WHERE channel = $1 AND first <= $2
+         ORDER BY first DESC, start_time DESC LIMIT 1
+        """,
+        channel, number,
+    )  # fmt: skip
+    return run.bytes if run else b""
 
 
 async def free(pool: Pool, channel: str, *, keep_days: float) -> int:
@@ -250,11 +259,9 @@ class Publisher:
         )
         logs = [_Channel(self, conn, channel, run) for channel in CHANNELS]
         while True:
-            self.wake.clear()
             full = [await log.step() for log in logs]
             if not any(full):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self.wake.wait(), POLL)
+                await waited(self.wake, POLL)
 
 
 class _Channel:
@@ -266,6 +273,7 @@ class _Channel:
         self._uncertified = 1  # what an earlier run left uncertified is not known
         self._certified_at = self._entered_at = monotonic()
         self._beat_at = 0.0
+        self._audited_at = monotonic()
 
     async def step(self) -> bool:
         """Number a batch, announce it, certify if that is due; whether there may be more."""
@@ -274,7 +282,7 @@ class _Channel:
             self._uncertified += len(rows)
             self._entered_at = monotonic()
             self._announce(rows[-1]["number"], rows if len(rows) < BULK else [])
-        elif self._due():
+        elif self._due() or await self._audit_says_otherwise():
             await self._certify()
         elif monotonic() - self._beat_at > HEARTBEAT:
             await self._beat()
@@ -287,6 +295,16 @@ class _Channel:
         quiet = self._uncertified > 0 and now - self._entered_at > QUIET
         return quiet or now - self._certified_at > CERTIFY_EVERY
 
+    async def _audit_says_otherwise(self) -> bool:
+        """Recount some own tables, now and then; whether the last certificate is not true."""
+        if monotonic() - self._audited_at < AUDIT_EVERY:
+            return False
+        self._audited_at = monotonic()
+        was = await proofs.proof_of(self._conn, self._p._node, self._channel)
+        await proofs.audit(self._conn, self._p._kinds, self._p._node, self._channel)
+        now = await proofs.proof_of(self._conn, self._p._node, self._channel)
+        return was.certified > 0 and was.verdict != now.verdict
+
     async def _beat(self) -> None:
         head = await self._conn.fetchval("SELECT head FROM logs WHERE channel = $1", self._channel)
         self._announce(head, [])
@@ -298,6 +316,7 @@ class _Channel:
     async def _certify(self) -> None:
         """Write a certificate into the log, after a recount of some of the tables."""
         self._uncertified, self._certified_at = 0, monotonic()
+        self._audited_at = monotonic()
         if self._channel != "records" and not await self._conn.fetchval(
             "SELECT head FROM logs WHERE channel = $1", self._channel
         ):

@@ -305,7 +305,8 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
                 await self._admit(method, context)
                 # A client's own deadline cancels the call; one without any must not hang for ever.
                 limit = deadline if context.time_remaining() is None else None
-                return await asyncio.wait_for(handler(request, context), limit)
+                async with asyncio.timeout(limit):
+                    return await handler(request, context)
             except Exception as error:
                 await self._abort(method, context, error)
 

@@ -161,12 +161,18 @@ async def _serve(
     finally:
         await health_servicer.enter_graceful_shutdown()
         await server.stop(GRACE if stop.is_set() else None)
-        stopping.cancel()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(stopping, *tasks, return_exceptions=True)
+        await _end(stopping, *tasks)
     for task in failed:
         task.result()
+
+
+async def _end(*tasks: "asyncio.Task[Any]") -> None:
+    """Cancel tasks until they have ended: a library may lose a cancellation (wait_for in 3.11)."""
+    left: set[asyncio.Task[Any]] = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)
 
 
 def _service_names() -> list[str]:

@@ -87,6 +87,7 @@ CREATE TABLE proofs (
     digest       numeric(39) NOT NULL DEFAULT 0,
     next_bucket  smallint NOT NULL DEFAULT 0,
     compare_time timestamptz,
+    recount_time timestamptz NOT NULL DEFAULT '-infinity',
     PRIMARY KEY (origin, channel)
 );
 

@@ -252,9 +252,14 @@ def _state(
         verdict=max((_verdict(*pair) for pair in pairs), default=Verdict.UNPROVEN),
         heard_age=min(ages, default=None),
         members=sum(proof.counts.get("members", 0) for proof in known),
-        lag=sum(max(0, stream.head - (proof.applied if proof else 0)) for stream, proof in pairs),
+        lag=0 if own else sum(map(_lag, pairs)),
         certify_time=min(times, default=None),
     )
+
+
+def _lag(pair: tuple[Stream, Proof | None]) -> int:
+    stream, proof = pair
+    return max(0, stream.head - (proof.applied if proof else 0))
 
 
 def _verdict(stream: Stream, proof: Proof | None) -> Verdict:

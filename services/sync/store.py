@@ -224,17 +224,23 @@ class Streams:
             verified, frame.SerializeToString(),
         )  # fmt: skip
 
-    async def hear(self, key: StreamKey, head: int, age: timedelta, *, via: UUID | None) -> None:
-        """A head that was told; a greater one that is known stays."""
+    async def hear(
+        self, heads: Sequence[tuple[StreamKey, int, timedelta]], *, via: UUID | None
+    ) -> None:
+        """Heads that were told, and how long ago; a greater one that is known stays."""
         await self._conn.execute(
             """
             INSERT INTO streams AS held (origin, service, channel, via, hash, head, heard_time)
-            VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() - $7::interval)
+            SELECT origin, service, channel, $6, $7, head, clock_timestamp() - age
+              FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::interval[])
+                   AS told(origin, service, channel, head, age)
             ON CONFLICT (origin, service, channel) DO UPDATE
                SET head = greatest(held.head, excluded.head),
                    heard_time = greatest(held.heard_time, excluded.heard_time)
             """,
-            key.origin, key.service, key.channel, via, bytes(32), head, age,
+            [key.origin for key, _, _ in heads], [key.service for key, _, _ in heads],
+            [key.channel for key, _, _ in heads], [head for _, head, _ in heads],
+            [age for _, _, age in heads], via, bytes(32),
         )  # fmt: skip
 
     async def rewind(self, key: StreamKey) -> None:

@@ -173,7 +173,7 @@ class Sync:
                 frame = frames.make(proto, number + 1, hash_, part, key)
                 await store.streams.advance(frame, stream, run=run, verified=True)
                 number, hash_, after = frame.number, frame.hash, frame.last
-            await store.streams.hear(stream, head, timedelta(0), via=None)
+            await store.streams.hear([(stream, head, timedelta(0))], via=None)
         if entries:
             self._tell({service})
         return after
@@ -191,9 +191,9 @@ class Sync:
             nodes = {node.id: node for node in await store.nodes.list()}
             for frame in pushed:
                 await self._store_frame(store, child, nodes, frame)
-            for key, head, age in heads:
-                if _below(key.origin, child, self.own.id, nodes):
-                    await store.streams.hear(key, head, age, via=child)
+            told = {head[0]: head for head in heads}.values()
+            known = [head for head in told if _below(head[0].origin, child, self.own.id, nodes)]
+            await store.streams.hear(known, via=child)
             streams = [stream for stream in await store.streams.list() if stream.via == child]
         if pushed:
             self._tell({frame.stream.service for frame in pushed})
@@ -263,14 +263,15 @@ class Sync:
             await store.frames.settle(reader, cursors.items())
             keys = {node.id: node.public_key for node in await store.nodes.list()}
             for stream in sorted(await store.streams.list(), key=_urgent_first):
-                if stream.key.service != reader or stream.via is None:
-                    continue
-                if stream.key.origin not in keys:
+                foreign = stream.key.service == reader and stream.via is not None
+                if not foreign or stream.key.origin not in keys:
                     continue
                 after = cursors.get(stream.key, 0)
+                if stream.frame <= after:
+                    continue
                 part = await _next(store, stream.key, after, keys[stream.key.origin])
                 found += part
-                if not part and stream.frame > after:
+                if not part:
                     missing = await store.frames.missing(stream.key, after, stream.frame)
                     self.wants.add(stream.key, missing, ())
                     gaps.append(stream.key)

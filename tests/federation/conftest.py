@@ -34,11 +34,13 @@ async def make_line(postgres: str, folder: Path) -> Line:
     )
 
 
-async def start_line(line: Line) -> None:
-    """Start them from the top, each joining the one above."""
+async def start_line(line: Line, *, through: str = "") -> None:
+    """Start them from the top, each joining the one above; the city through a proxy's address."""
     await line.nation.start()
     for child, parent in ((line.province, line.nation), (line.city, line.province)):
         await nodes.join(child, parent)
+        if child is line.city:
+            child.parent = through or child.parent
         await child.start()
         await nodes.confirm(child, parent)
 
@@ -47,6 +49,16 @@ async def start_line(line: Line) -> None:
 async def line(postgres: str, tmp_path: Path) -> AsyncIterator[Line]:
     """Three nodes without NATS: the frames go over gRPC alone."""
     line = await make_line(postgres, tmp_path)
+    await start_line(line)
+    yield line
+    for node in line.all:
+        await node.stop()
+
+
+@pytest.fixture(scope="module")
+async def standing(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Line]:
+    """Three nodes that the tests of a module share: they take nothing down."""
+    line = await make_line(postgres, tmp_path_factory.mktemp("line"))
     await start_line(line)
     yield line
     for node in line.all:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
+from kit.carrier import waited
 from kit.db import PASSING, Pool
 from kit.errors import Refusal
 from kit.sealing import Sealer
@@ -51,16 +52,12 @@ class Importer:
     async def run(self) -> None:
         """Import what has been uploaded, until cancelled."""
         while True:
-            self._progress.uploaded.clear()
             try:
                 for roster in await self._means.reads.rosters.importing():
                     await self._import_alone(roster)
             except PASSING as error:
                 logger.info("import begins again", extra={"error": type(error).__name__})
-            try:
-                await asyncio.wait_for(self._progress.uploaded.wait(), POLL)
-            except TimeoutError:
-                continue
+            await waited(self._progress.uploaded, POLL)
 
     async def _import_alone(self, roster: UUID) -> None:
         """Import one roster, unless another replica does.  A failure leaves it for another try."""

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from uuid import UUID
 
 from kit.ids import uuid7
@@ -45,10 +46,9 @@ class Progress:
         """
         if self._stop.is_set():
             raise Stopping()
-        try:
-            await asyncio.wait_for(self._moved.wait(), LOOK)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK):
+                await self._moved.wait()
 
 
 class Rosters:
