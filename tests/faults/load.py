@@ -109,6 +109,16 @@ class Officer:
                 self._ledger.repeats += 1
                 await asyncio.sleep(0.1)
 
+    async def member(self, name: str) -> pb.Member | None:
+        """What the node says of one member; None if it does not know it."""
+        try:
+            answer: pb.Member = await self.ask(pb.GetMemberRequest(name=name))
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise
+        return answer
+
     async def members(self) -> list[Record]:
         """Every member that the node lists, as often as it lists them."""
         request = pb.ListMembersRequest(
@@ -191,14 +201,15 @@ class Officer:
 
 
 class Load:
-    """Two officers bring rosters, one approves people, all at once."""
+    """Two officers bring rosters, two approve people, all at once."""
 
     def __init__(self, plan: Plan, officer: Officer, crowd: Crowd, ledger: Ledger) -> None:
         self._officer, self._ledger = officer, ledger
         rosters = [crowd.people(size, CITY) for size in plan.rosters]
         self._rosters, self._sizes = deque(enumerate(rosters)), plan.rosters
-        self._singles = crowd.people(plan.singles, CITY)
-        for people in (*rosters, self._singles):
+        singles = crowd.people(plan.singles, CITY)
+        self._singles, self._count = deque(enumerate(singles)), plan.singles
+        for people in (*rosters, singles):
             ledger.persons += [person.id_number for person in people]
         self._limit, self._opened = 0.0, asyncio.Event()
         self.seconds = 0.0
@@ -220,6 +231,7 @@ class Load:
             group.create_task(self._import())
             group.create_task(self._import())
             group.create_task(self._approve())
+            group.create_task(self._approve())
         self.seconds = round(time.monotonic() - began, 1)
 
     async def _import(self) -> None:
@@ -231,8 +243,9 @@ class Load:
 
     async def _approve(self) -> None:
         street = "organizations/510104"
-        for place, person in enumerate(self._singles):
-            await self._allowed(place / len(self._singles))
+        while self._singles:
+            place, person = self._singles.popleft()
+            await self._allowed(place / self._count)
             await self._officer.admit(street, person)
 
 

@@ -84,8 +84,8 @@ class World:
         known = {record.name: record for record in owner}
         origin = self.network.nodes[CITY].name
         for name in random.sample(sorted(known), min(SAMPLE, len(known))):
-            copy = await self.nation.ask(pb.GetMemberRequest(name=name))
-            if record(copy) != known[name] or copy.provenance.origin != origin:
+            copy = await self.nation.member(name)
+            if copy is None or record(copy) != known[name] or copy.provenance.origin != origin:
                 found.append(f"GetMember at the nation answers otherwise: {name}")
         return found + await self._repeats()
 
