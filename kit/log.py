@@ -53,8 +53,8 @@ logger = logging.getLogger(__name__)
 
 
 class LogTrimmed(FailedPrecondition):
-    message = "the log keeps nothing between {after} and {first}; begin with a snapshot"
-    chinese = "日志已不再保留 {after} 与 {first} 之间的条目；请从快照开始"
+    message = "the log keeps nothing between {after} and {first}: it was freed or lost"
+    chinese = "日志已不再保留 {after} 与 {first} 之间的条目：已清理或丢失"
 
 
 class LogRewound(FailedPrecondition):

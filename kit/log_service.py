@@ -9,7 +9,7 @@ from kit.errors import InvalidArgument
 from kit.ids import uuid7
 from kit.log import BATCH, read_log
 from kit.records import CHANNELS, Kind
-from kit.rpc import Context
+from kit.rpc import AccessDenied, Context, caller
 from smartunion.event.v1 import log_pb2 as pb
 from smartunion.event.v1 import log_pb2_grpc
 
@@ -27,6 +27,8 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
         self._pool, self._node, self._kinds, self._wake = pool, node, kinds, wake
 
     async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
+        if caller.get() != f"services/{request.reader}":
+            raise AccessDenied(method=f"ReadLog as {request.reader[:50]}", caller=caller.get())
         answer = await read_log(
             self._pool, _channel(request.channel), after=request.after, run=request.run,
             limit=min(request.page_size or BATCH, 5_000),

@@ -1,7 +1,7 @@
 """Sealing of personal data at rest, and blind indexes to search it by.
 
-A sealed value is: suite byte, 12 bytes of nonce, ciphertext and tag.  Suite 1 is AES-256-GCM with
-HMAC-SHA256 for indexes; other suites (SM4, SM3) get other bytes, so old values stay readable.
+A sealed value is: suite byte, 12 bytes of nonce, ciphertext and tag.  Suite 1 is AES-256-GCM; other
+suites (SM4) get other bytes, so old values stay readable.  An index is HMAC-SHA256.
 """
 
 import hashlib

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor_pool import Default
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -27,7 +26,7 @@ from kit.log_service import LogServicer
 from kit.records import CHANNELS, Kind
 from kit.rpc import CHANNEL_OPTIONS, Gate, RefusalInterceptor
 from kit.sealing import Sealer
-from smartunion.event.v1 import log_pb2_grpc
+from smartunion.event.v1.log_pb2_grpc import add_LogServiceServicer_to_server
 
 GRACE = 10.0
 """Seconds that calls in flight have to finish."""
@@ -107,11 +106,12 @@ async def run(
         copies = Copies(pool, settings.node, name, kinds, peers["sync"], metadata, carrier)
         background = [*assembly.background, publisher.run(), copies.run(), carrier.run(),
                       free_forever(pool, settings.keep_days)]  # fmt: skip
-        server = _server(settings, key, name, assembly)
-        servicer = LogServicer(pool, settings.node, kinds, publisher.wake.set)
-        log_pb2_grpc.add_LogServiceServicer_to_server(servicer, server)
+        log_servicer = LogServicer(pool, settings.node, kinds, publisher.wake.set)
+        served = [*assembly.services, (add_LogServiceServicer_to_server, log_servicer)]
+        server = _server(key, name, assembly, served)
+        names = [_service_name(type(servicer)) for _, servicer in served]
         try:
-            await _serve(server, settings, stop, background)
+            await _serve(server, settings, stop, names, background)
         finally:
             for channel in peers.values():
                 await channel.close()
@@ -120,13 +120,15 @@ async def run(
 KIT_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def _server(settings: Settings, key: bytes, name: str, assembly: Assembly) -> grpc.aio.Server:
+def _server(
+    key: bytes, name: str, assembly: Assembly, served: Sequence[tuple[Any, Any]]
+) -> grpc.aio.Server:
     gate = Gate(key, child=assembly.child)
     interceptor = RefusalInterceptor(domain=f"{name}.smartunion.org", gate=gate)
     server = grpc.aio.server(
         interceptors=[interceptor], options=OPTIONS, maximum_concurrent_rpcs=1_000
     )
-    for add, servicer in assembly.services:
+    for add, servicer in served:
         add(servicer, server)
     return server
 
@@ -135,12 +137,13 @@ async def _serve(
     server: grpc.aio.Server,
     settings: Settings,
     stop: asyncio.Event,
+    names: Sequence[str],
     background: Sequence[Coroutine[Any, Any, None]],
 ) -> None:
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.profile == "development":
-        reflection.enable_server_reflection([*_service_names(), reflection.SERVICE_NAME], server)
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
     try:
         server.add_insecure_port(settings.listen)
     except RuntimeError:
@@ -175,16 +178,16 @@ async def _end(*tasks: "asyncio.Task[Any]") -> None:
         _, left = await asyncio.wait(left, timeout=1)
 
 
-def _service_names() -> list[str]:
-    """All services of ours whose code is loaded."""
-    names = ("event.v1.LogService", "membership.v1.MembershipService", "sync.v1.SyncService")
-    found = []
-    for name in names:
-        try:
-            found.append(Default().FindServiceByName(f"smartunion.{name}").full_name)
-        except KeyError:
-            continue
-    return found
+def _service_name(servicer: Any) -> str:
+    """The full name of the service that a servicer serves, for reflection.
+
+    >>> from kit.log_service import LogServicer
+    >>> _service_name(LogServicer)
+    'smartunion.event.v1.LogService'
+    """
+    base = servicer.__mro__[1]
+    package = base.__module__.rpartition(".")[0]
+    return f"{package}.{base.__name__.removesuffix('Servicer')}"
 
 
 async def free_forever(pool: Pool, keep_days: float) -> None:

@@ -92,7 +92,7 @@ def check_code(code: str, *, below: str) -> None:
         OrganizationCodeInvalid: if it is no division code.
         OrganizationNotBelow: if it lies elsewhere.
     """
-    if not re.fullmatch(r"\d{2}|\d{4}|\d{6}|\d{9}", code):
+    if not re.fullmatch(r"\d{2}|\d{4}|\d{6}|\d{9}", code, re.ASCII):
         raise OrganizationCodeInvalid(code=code[:30])
     if below != "0" and (code == below or not code.startswith(below)):
         raise OrganizationNotBelow(code=code, own=below)
@@ -146,7 +146,7 @@ def check_enrollment(node: Node, nats_user_key: str) -> None:
         EnrollmentInvalid: naming the field that is wrong.
     """
     checks = {
-        "node.display_name": (1 <= len(node.display_name) <= 100, "1 to 100 characters 个字符"),
+        "node.display_name": (1 <= len(node.display_name) <= 200, "1 to 200 characters 个字符"),
         "node.level": (node.level in LEVELS[1:], ", ".join(LEVELS[1:])),
         "public_key": (len(node.public_key) == 32, "32 bytes 字节"),
         "nats_user_key": (bool(re.fullmatch("U[A-Z2-7]{55}", nats_user_key)), "a NATS user key"),
@@ -250,7 +250,7 @@ def _state(
         node=node,
         streams=pairs,
         verdict=max((_verdict(*pair) for pair in pairs), default=Verdict.UNPROVEN),
-        heard_age=min(ages, default=None),
+        heard_age=max(ages, default=None),
         members=sum(proof.counts.get("members", 0) for proof in known),
         lag=0 if own else sum(map(_lag, pairs)),
         certify_time=min(times, default=None),

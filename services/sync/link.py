@@ -41,6 +41,10 @@ ANSWER = 5.0
 REASSERT_EVERY = 10.0
 """Seconds between two assertions of the same stream: the first must have time to arrive."""
 
+LOG_LOST = grpc.StatusCode.FAILED_PRECONDITION
+"""How a log answers a cursor that it does not continue: LOG_REWOUND or LOG_TRIMMED."""
+PASSING_CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
 Metadata = tuple[tuple[str, str], ...]
 PEER_FAILURES = (*PASSING, grpc.aio.AioRpcError)
 
@@ -57,6 +61,7 @@ class Framer:
         self._sync, self._key = sync, key
         self._log, self._metadata = log_pb2_grpc.LogServiceStub(peer), metadata
         self._service, self._channel = service, channel
+        self._stream = StreamKey(sync.own.id, service, channel)
         self._away = False
         self._carrier, self._wake = carrier, carrier.waker(service, channel)
 
@@ -66,14 +71,22 @@ class Framer:
             try:
                 await self._follow()
             except PEER_FAILURES as error:
-                if not self._away:
-                    away = {"peer": self._service, "error": type(error).__name__}
-                    logger.info("service is away", extra=away)
-                self._away = True
-                await asyncio.sleep(0.2)
+                await self._rest(error)
+
+    async def _rest(self, error: Exception) -> None:
+        """Wait a moment; a log that does not continue what was framed of it is shown to people."""
+        lost = isinstance(error, grpc.aio.AioRpcError) and error.code() is LOG_LOST
+        if not self._away:
+            facts = {"peer": self._service, "error": type(error).__name__}
+            logger.log(logging.ERROR if lost else logging.INFO, "log not read", extra=facts)
+        if lost:
+            with suppress(*PASSING):
+                await self._sync.lost(self._stream)
+        self._away = True
+        await asyncio.sleep(1.0 if lost else 0.2)
 
     async def _follow(self) -> None:
-        key = StreamKey(self._sync.own.id, self._service, self._channel)
+        key = self._stream
         found = [stream for stream in await self._sync.streams() if stream.key == key]
         after, run = (found[0].number, await self._sync.run_of(key)) if found else (0, b"")
         while True:
@@ -150,8 +163,8 @@ class Uplink:
         try:
             answer = await stub.Enroll(request, timeout=ANSWER)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.PERMISSION_DENIED:
-                logger.warning("parent refuses the invitation", extra={"text": error.details()})
+            if error.code() not in PASSING_CODES:
+                logger.warning("parent refuses this node", extra={"text": error.details()})
                 await asyncio.sleep(5)
             return
         if answer.confirmed:
@@ -208,7 +221,9 @@ class Uplink:
     async def _heads(self) -> list[sync_pb2.StreamHead]:
         heads = []
         for stream in await self._sync.streams():
-            head = sync_pb2.StreamHead(stream=to_stream(stream.key), head=stream.head)
+            head = sync_pb2.StreamHead(
+                stream=to_stream(stream.key), head=stream.head, rewound=stream.rewound
+            )
             head.heard_age.FromTimedelta(max(stream.heard_age, timedelta(0)))
             heads.append(head)
         return heads

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 
-from kit.rpc import Context, caller, uuid_in
+from kit.rpc import AccessDenied, Context, call_of, caller, uuid_in
 from services.sync import domain
 from services.sync.domain import Node, NodeState, Proof, Stream, StreamKey, Verdict
 from services.sync.usecases import Sync, key_of, to_stream
@@ -35,22 +35,19 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         self._sync, self._proofs, self._stop = sync, proofs, stop
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
-        async with self._sync.transaction() as store:
-            uplink = await store.uplink.get()
-        node = to_node(self._sync.own)
-        node.parent = f"nodes/{uplink['parent']}" if uplink else ""
-        return node
+        return to_node(await self._sync.placed())
 
     async def CreateInvitation(
         self, request: pb.CreateInvitationRequest, context: Context
     ) -> pb.Invitation:
         asked = request.HasField("valid_duration")
         valid = request.valid_duration.ToTimedelta() if asked else None
-        token, invitation = await self._sync.invite(request.organization_code, valid)
+        call = call_of(request, request.request_id)
+        invited = await self._sync.invite(request.organization_code, valid, call=call)
         return pb.Invitation(
-            token=token,
-            organization_code=invitation.organization_code,
-            expire_time=invitation.expire_time,
+            token=invited.token,
+            organization_code=invited.organization_code,
+            expire_time=invited.expire_time,
         )
 
     async def ListEnrollments(
@@ -101,6 +98,8 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         return await self._sync.receive(UUID(caller.get().removeprefix("nodes/")), request)
 
     async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
+        if caller.get() != f"services/{request.reader}":
+            raise AccessDenied(method=f"ReadLog as {request.reader[:50]}", caller=caller.get())
         cursors = {key_of(receipt.stream): receipt.frame for receipt in request.after}
         found, gaps = await self._sync.read(request.reader, cursors)
         return pb.ReadLogResponse(frames=found, gaps=[to_stream(key) for key in gaps])
@@ -123,7 +122,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
     async def _network(self) -> pb.Network:
         proofs = await self._proofs()
         states = domain.network(
-            self._sync.own,
+            await self._sync.placed(),
             await self._sync.nodes(),
             await self._sync.streams(),
             {key: from_proof(proof) for key, proof in proofs.items()},

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from kit.calls import Calls
 from kit.db import Connection
 from kit.log import Change, Outbox
 from kit.sealing import Sealer
@@ -370,6 +371,7 @@ class Store:
         self.streams = Streams(conn)
         self.frames = Frames(conn)
         self.outbox = Outbox(conn)
+        self.calls = Calls(conn, sealer)
 
 
 def _stream(row: Any) -> Stream:

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from kit import frames
 from kit.db import Pool
+from kit.rpc import Call
 from kit.sealing import Sealer
 from services.sync import domain
 from services.sync.domain import Invitation, Node, Stream, StreamKey
@@ -36,21 +37,39 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """An invitation, as it is answered once."""
+
+    token: str
+    organization_code: str
+    expire_time: datetime
+
+
 @dataclass(slots=True)
 class Wants:
     """What readers here and above miss of each stream, until it is no longer said."""
 
-    _held: dict[StreamKey, tuple[float, set[int], set[int]]] = field(default_factory=dict)
+    _frames: dict[tuple[StreamKey, int], float] = field(default_factory=dict)
+    _buckets: dict[tuple[StreamKey, int], float] = field(default_factory=dict)
 
     def add(self, key: StreamKey, missing: Iterable[int], buckets: Iterable[int]) -> None:
         """Say it again to keep it alive."""
-        self._held[key] = (monotonic(), set(missing), set(buckets))
+        now = monotonic()
+        self._frames |= {(key, frame): now for frame in missing}
+        self._buckets |= {(key, bucket): now for bucket in buckets}
 
     def alive(self) -> dict[StreamKey, tuple[set[int], set[int]]]:
         """Frames and buckets by stream."""
-        now = monotonic()
-        self._held = {key: held for key, held in self._held.items() if now - held[0] < WANT_AGE}
-        return {key: held[1:] for key, held in self._held.items()}
+        oldest = monotonic() - WANT_AGE
+        found: dict[StreamKey, tuple[set[int], set[int]]] = {}
+        for part, said in enumerate((self._frames, self._buckets)):
+            for (key, number), at in list(said.items()):
+                if at < oldest:
+                    del said[key, number]
+                else:
+                    found.setdefault(key, (set(), set()))[part].add(number)
+        return found
 
 
 class Sync:
@@ -85,19 +104,30 @@ class Sync:
 
     # -- joining
 
-    async def invite(self, code: str, valid: timedelta | None) -> tuple[str, Invitation]:
-        """A new invitation, and its token, which is kept nowhere."""
+    async def placed(self) -> Node:
+        """This node, with its parent if it has been admitted."""
+        async with self.transaction() as store:
+            uplink = await store.uplink.get()
+        return replace(self.own, parent=uplink["parent"]) if uplink else self.own
+
+    async def invite(self, code: str, valid: timedelta | None, *, call: Call) -> Invited:
+        """A new invitation; its token is kept nowhere in clear."""
         domain.check_code(code, below=self.own.organization_code)
         duration = domain.INVITATION_VALID if valid is None else valid
         if not timedelta(0) < duration <= domain.INVITATION_LONGEST:
             raise domain.DurationOutOfRange()
-        token = secrets.token_urlsafe(24)
-        invitation = Invitation(
-            token_hash=_hash(token), organization_code=code, expire_time=self._clock() + duration
-        )
+        invited = Invited(secrets.token_urlsafe(24), code, self._clock() + duration)
         async with self.transaction() as store:
-            await store.invitations.add(invitation)
-        return token, invitation
+            if earlier := await store.calls.earlier(call, Invited):
+                return earlier
+            await store.invitations.add(
+                Invitation(
+                    token_hash=_hash(invited.token), organization_code=code,
+                    expire_time=invited.expire_time,
+                )
+            )  # fmt: skip
+            await store.calls.answer(call, invited)
+        return invited
 
     async def enroll(self, token: str, node: Node, nats_user_key: str) -> Any | None:
         """The credentials of a child that shows an invitation; None until it is confirmed."""
@@ -179,9 +209,8 @@ class Sync:
         return after
 
     async def push(
-        self, child: UUID, pushed: Sequence[frame_pb2.Frame],
-        heads: Sequence[tuple[StreamKey, int, timedelta]],
-    ) -> list[Stream]:  # fmt: skip
+        self, child: UUID, pushed: Sequence[frame_pb2.Frame], heads: Sequence[sync_pb2.StreamHead]
+    ) -> list[Stream]:
         """Store what follows of each stream; how far each stream of the child goes.
 
         Frames that are known are passed over, and frames after a hole: the receipt says where to
@@ -191,9 +220,18 @@ class Sync:
             nodes = {node.id: node for node in await store.nodes.list()}
             for frame in pushed:
                 await self._store_frame(store, child, nodes, frame)
-            told = {head[0]: head for head in heads}.values()
-            known = [head for head in told if _below(head[0].origin, child, self.own.id, nodes)]
-            await store.streams.hear(known, via=child)
+            told = {key_of(head.stream): head for head in heads}
+            known = {
+                key: head
+                for key, head in told.items()
+                if _below(key.origin, child, self.own.id, nodes)
+            }
+            await store.streams.hear(
+                [(key, head.head, head.heard_age.ToTimedelta()) for key, head in known.items()],
+                via=child,
+            )
+            for key in (key for key, head in known.items() if head.rewound):
+                await store.streams.rewind(key)
             streams = [stream for stream in await store.streams.list() if stream.via == child]
         if pushed:
             self._tell({frame.stream.service for frame in pushed})
@@ -203,10 +241,7 @@ class Sync:
         self, child: UUID, request: sync_pb2.PushFramesRequest
     ) -> sync_pb2.PushFramesResponse:
         """A push of a child, however it came: stored, and answered with receipts and wants."""
-        heads = [
-            (key_of(head.stream), head.head, head.heard_age.ToTimedelta()) for head in request.heads
-        ]
-        streams = await self.push(child, request.frames, heads)
+        streams = await self.push(child, request.frames, request.heads)
         alive = self.wants.alive()
         return sync_pb2.PushFramesResponse(
             receipts=[to_receipt(stream) for stream in streams],
@@ -290,7 +325,7 @@ class Sync:
             for stream in sorted(await store.streams.list(), key=_urgent_first):
                 after = cursors.get(stream.key, 0)
                 room = PUSH_BYTES - sum(map(len, found))
-                if stream.frame <= after or stream.rewound or room <= 0:
+                if stream.frame <= after or room <= 0:
                     continue
                 rows = await store.frames.after(stream.key, after, most=room)
                 whole = [row for at, row in enumerate(rows) if row["number"] == after + 1 + at]
@@ -299,6 +334,12 @@ class Sync:
                     missing = await store.frames.missing(stream.key, after, stream.frame)
                     self.wants.add(stream.key, missing, ())
         return _fitting(found)
+
+    async def lost(self, key: StreamKey) -> None:
+        """An own log does not continue what was framed of it: show it, here and above."""
+        async with self.transaction() as store:
+            await store.streams.lock(key, via=None)
+            await store.streams.rewind(key)
 
     async def streams(self) -> list[Stream]:
         """How far every stream is known and stored."""

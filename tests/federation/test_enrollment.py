@@ -77,6 +77,16 @@ async def test_an_invitation_is_for_a_place_below_and_for_a_time(standing: Line)
     )
 
 
+async def test_a_repeated_call_gets_the_same_invitation(standing: Line) -> None:
+    once = {"request_id": str(uuid4())}
+    first = await invite(standing.province, "5107", **once)
+    assert await invite(standing.province, "5107", **once) == first
+    assert await invite(standing.province, "5107") != first
+    assert await reason(invite(standing.province, "5109", **once)) == "REQUEST_ID_REUSED"
+    wrong = invite(standing.province, "5107", request_id="seven")
+    assert await reason(wrong) == "REQUEST_ID_MALFORMED"
+
+
 async def test_an_invitation_lets_one_node_in_with_the_keys_it_showed_first(standing: Line) -> None:
     token = (await invite(standing.province, "5107")).token
     assert await reason(enroll(standing.province, request("guessed"))) == "INVITATION_INVALID"
@@ -185,4 +195,6 @@ async def test_services_read_only_with_their_token_and_named_channels(standing: 
         asked = log_pb2.ReadLogRequest(reader="x", channel="gossip")
         service = standing.city.token("services/x")
         assert await reason(stub.ReadLog(asked, metadata=service)) == "CHANNEL_UNKNOWN"
+        other = standing.city.token("services/y")
+        assert await reason(stub.ReadLog(asked, metadata=other)) == "ACCESS_DENIED"
         assert await reason(stub.ReadLog(asked, metadata=standing.city.token())) == "ACCESS_DENIED"

@@ -119,3 +119,16 @@ async def test_a_city_that_was_restored_from_a_backup_is_shown_as_rewound(line: 
     await line.city.start()
     await line.city.things.add(1)
     await verdict_is(line.province, line.city, "REWOUND")
+
+
+async def test_a_service_that_was_restored_alone_is_shown_as_rewound_everywhere(line: Line) -> None:
+    await settled(line, 10)
+    await line.city.stop("things")
+    conn = await plain(line.city.databases["things"])
+    await conn.execute("DELETE FROM entries WHERE number > 5")
+    await conn.execute("UPDATE logs SET head = 5 WHERE channel = 'records'")
+    await conn.close()
+    await line.city.start("things")
+    await line.city.things.add(1)
+    await verdict_is(line.city, line.city, "REWOUND")
+    await verdict_is(line.nation, line.city, "REWOUND")

@@ -1,0 +1,110 @@
+"""The tree of nodes, and the worst of what is known of each."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.sync import domain
+from services.sync.domain import Node, Proof, Stream, StreamKey, Verdict, check_code, network
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def a_node(code: str, parent: Node | None = None) -> Node:
+    return Node(
+        id=uuid4(), parent=parent.id if parent else None, organization_code=code,
+        display_name=code, level="city", public_key=bytes(32),
+    )  # fmt: skip
+
+
+def a_stream(origin: UUID, *, head: int = 5, rewound: bool = False, age: float = 0) -> Stream:
+    return Stream(
+        key=StreamKey(origin, "membership", "records"), frame=1, hash=b"", number=head, head=head,
+        heard_age=timedelta(seconds=age), rewound=rewound, via=None,
+    )  # fmt: skip
+
+
+def a_proof(verdict: Verdict, *, members: int = 0, applied: int = 5) -> Proof:
+    return Proof(verdict=verdict, applied=applied, counts={"members": members}, certify_time=NOW)
+
+
+def test_a_parent_counts_its_own_members_and_those_below() -> None:
+    nation = a_node("0")
+    province = a_node("51", nation)
+    cities = [a_node("5107", province), a_node("5101", province)]
+    streams = [a_stream(node.id) for node in (nation, province, *cities)]
+    proofs = {s.key: a_proof(Verdict.COMPLETE, members=10) for s in streams}
+    states = network(nation, [*cities, province], streams, proofs)
+    assert [state.node.organization_code for state in states] == ["0", "51", "5101", "5107"]
+    assert [sum(s.members for s in state.subtree) for state in states] == [40, 30, 10, 10]
+    assert all(state.covered for state in states)
+
+
+def test_a_node_of_which_nothing_came_is_unproven_and_not_connected() -> None:
+    nation = a_node("0")
+    [_, province] = network(nation, [a_node("51", nation)], [], {})
+    assert province.verdict is Verdict.UNPROVEN
+    assert not province.connected and not province.covered
+
+
+@given(st.lists(st.sampled_from(Verdict), min_size=1))
+def test_the_worst_stream_speaks_for_the_node(verdicts: list[Verdict]) -> None:
+    node = a_node("51")
+    streams, proofs = [], {}
+    for at, verdict in enumerate(verdicts):
+        key = StreamKey(node.id, f"service{at}", "records")
+        streams.append(
+            Stream(key=key, frame=1, hash=b"", number=1, head=1, heard_age=timedelta(0),
+                   rewound=False, via=None)
+        )  # fmt: skip
+        proofs[key] = a_proof(verdict)
+    [state] = network(node, [], streams, proofs)
+    assert state.verdict == max(verdicts)
+    assert state.covered == (set(verdicts) == {Verdict.COMPLETE})
+
+
+def test_a_rewound_stream_is_shown_whatever_its_proof_says() -> None:
+    node = a_node("51")
+    stream = a_stream(node.id, rewound=True)
+    [state] = network(node, [], [stream], {stream.key: a_proof(Verdict.COMPLETE)})
+    assert state.verdict is Verdict.REWOUND
+
+
+def test_what_is_known_and_not_applied_is_lag() -> None:
+    nation = a_node("0")
+    province = a_node("51", nation)
+    stream = a_stream(province.id, head=9)
+    [_, state] = network(
+        nation, [province], [stream], {stream.key: a_proof(Verdict.COMPLETE, applied=5)}
+    )
+    assert state.lag == 4
+
+
+def test_a_node_with_one_silent_service_is_not_connected() -> None:
+    nation = a_node("0")
+    province = a_node("51", nation)
+    fresh = a_stream(province.id)
+    silent = Stream(
+        key=StreamKey(province.id, "sync", "records"), frame=1, hash=b"", number=1, head=1,
+        heard_age=timedelta(seconds=60), rewound=False, via=None,
+    )  # fmt: skip
+    [_, state] = network(nation, [province], [fresh, silent], {})
+    assert not state.connected
+
+
+@pytest.mark.parametrize("code", ["", "5", "510", "51010", "5101041", "abcd", "５１", "51 "])
+def test_what_is_no_division_code_is_refused(code: str) -> None:
+    with pytest.raises(domain.OrganizationCodeInvalid):
+        check_code(code, below="0")
+
+
+@given(st.from_regex(r"[1-9][0-9]{8}", fullmatch=True))
+def test_a_division_lies_below_its_own_prefixes_only(code: str) -> None:
+    for above in ("0", code[:2], code[:4], code[:6]):
+        check_code(code, below=above)
+    other = f"{(int(code[0]) % 9) + 1}{code[1:]}"
+    with pytest.raises(domain.OrganizationNotBelow):
+        check_code(other[:6], below=code[:2])
