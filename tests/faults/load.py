@@ -49,6 +49,8 @@ class Ledger:
     persons: list[str] = field(default_factory=list)
     """ID numbers of people who were brought."""
     moved: asyncio.Event = field(default_factory=asyncio.Event)
+    note: Callable[..., None] = lambda *_, **__: None
+    """Keeps the history of a run."""
 
     def admit(self, member: str, organization: str) -> None:
         self.members[member] = organization
@@ -73,6 +75,7 @@ class Ledger:
         wrong = [line for line, record in held.items() if listed.get(line) != record]
         if wrong:
             raise RowsLost(f"the result of {len(wrong):,} rows has changed: lines {wrong[:5]}")
+        self.note("listed", roster=found.name, done=found.done_rows, rows=len(rows))
         for row in rows:
             if row.line not in held:
                 if row.outcome != pb.RosterRow.ADMITTED:
@@ -100,12 +103,16 @@ class Officer:
 
     async def persist(self, attempt: Callable[[], Any]) -> Any:
         """The result of the first attempt that is answered."""
+        away = False
         while True:
             try:
                 return await attempt()
             except grpc.aio.AioRpcError as error:
                 if error.code() not in REPEATED:
                     raise
+                if not away:
+                    self._ledger.note("not answered", code=error.code().name)
+                away = True
                 self._ledger.repeats += 1
                 await asyncio.sleep(0.1)
 
@@ -157,6 +164,7 @@ class Officer:
         )
         approval = pb.ApproveApplicationRequest(name=applied.name, request_id=str(uuid4()))
         answer = await self.ask(approval)
+        self._ledger.note("approved", application=applied.name, member=answer.member)
         self._ledger.approvals.append((approval, answer.member))
         self._ledger.admit(answer.member, answer.organization)
 

@@ -40,14 +40,15 @@ class History:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self.events: list[dict[str, Any]] = []
+        self.lines: list[str] = []
 
     @property
     def seconds(self) -> float:
         return round(time.monotonic() - self._began, 2)
 
     def note(self, what: str, **facts: Any) -> None:
-        self.events.append({"seconds": self.seconds, "what": what, **facts})
+        told = ", ".join(f"{name}={fact}" for name, fact in facts.items())
+        self.lines.append(f"{self.seconds:.2f} s {what} {told}".strip())
 
 
 class World:
@@ -86,7 +87,8 @@ class World:
         for name in random.sample(sorted(known), min(SAMPLE, len(known))):
             copy = await self.nation.member(name)
             if copy is None or record(copy) != known[name] or copy.provenance.origin != origin:
-                found.append(f"GetMember at the nation answers otherwise: {name}")
+                found.append(f"GetMember at the nation answers otherwise: {name}, maybe more")
+                break
         return found + await self._repeats()
 
     def _people(self, random: Random) -> list[str]:
@@ -172,6 +174,7 @@ class Run:
         self._before = len(world.ledger.members)
         self._load = Load(plan, world.city, world.crowd, world.ledger)
         self.history = History()
+        world.ledger.note = self.history.note
         self.problems: list[str] = []
         self._step = "the import"
 
@@ -250,7 +253,7 @@ class Run:
             "import_seconds": self._load.seconds,
             "shown": [in_facts(node) | {"lag": node.lag_entries, "verdict": node.verdict}
                       for node in self._world.shown.nodes],
-            "history": self.history.events,
+            "history": self.history.lines,
         }  # fmt: skip
 
 
