@@ -200,7 +200,7 @@ async def number_entries(conn: Connection, node: UUID, channel: str) -> list[Any
     rows = await conn.fetch(
         f"""
         WITH taken AS (
-            DELETE FROM outbox WHERE position = ANY (ARRAY(
+            DELETE FROM outbox WHERE channel = $2 AND position = ANY (ARRAY(
                 SELECT position FROM outbox WHERE channel = $2 ORDER BY position LIMIT $3))
             RETURNING *
         ), moved AS (
@@ -259,7 +259,8 @@ class Publisher:
         )
         logs = [_Channel(self, conn, channel, run) for channel in CHANNELS]
         while True:
-            full = [await log.step() for log in logs]
+            waiting = await conn.fetchval("SELECT EXISTS (SELECT FROM outbox)")
+            full = [await log.step(waiting=waiting) for log in logs]
             if not any(full):
                 await waited(self.wake, POLL)
 
@@ -275,9 +276,14 @@ class _Channel:
         self._beat_at = 0.0
         self._audited_at = monotonic()
 
-    async def step(self) -> bool:
-        """Number a batch, announce it, certify if that is due; whether there may be more."""
-        rows = await number_entries(self._conn, self._p._node, self._channel)
+    async def step(self, *, waiting: bool) -> bool:
+        """Number a batch, announce it, certify if that is due; whether there may be more.
+
+        Args:
+            waiting: whether anything was committed that has no number.
+        """
+        node = self._p._node
+        rows = await number_entries(self._conn, node, self._channel) if waiting else []
         if rows:
             self._uncertified += len(rows)
             self._entered_at = monotonic()

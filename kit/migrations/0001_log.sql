@@ -2,8 +2,8 @@
 -- transaction of the change, after the record is locked.  CACHE 1 (the default of an identity):
 -- so positions of one record grow in the order of its commits.
 CREATE TABLE outbox (
-    position    bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     channel     text        NOT NULL CHECK (channel IN ('urgent', 'records')),
+    position    bigint      GENERATED ALWAYS AS IDENTITY,
     kind        text        NOT NULL,
     id          uuid        NOT NULL,
     owner_epoch integer     NOT NULL,
@@ -15,7 +15,8 @@ CREATE TABLE outbox (
     event_type  text        NOT NULL,
     event_time  timestamptz NOT NULL,
     event       bytea       NOT NULL,
-    insert_time timestamptz NOT NULL DEFAULT clock_timestamp()
+    insert_time timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (channel, position)
 );
 COMMENT ON COLUMN outbox.before IS 'the hash of the record before; NULL if it is new';
 

@@ -1,7 +1,7 @@
 """Three nodes in a line, and what they stand on."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,35 +45,36 @@ async def start_line(line: Line, *, through: str = "") -> None:
         await nodes.confirm(child, parent)
 
 
-@pytest.fixture
-async def line(postgres: str, tmp_path: Path) -> AsyncIterator[Line]:
-    """Three nodes without NATS: the frames go over gRPC alone."""
-    line = await make_line(postgres, tmp_path)
-    await start_line(line)
-    yield line
-    for node in line.all:
-        await node.stop()
-
-
-@pytest.fixture(scope="module")
-async def standing(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Line]:
-    """Three nodes that the tests of a module share: they take nothing down."""
-    line = await make_line(postgres, tmp_path_factory.mktemp("line"))
-    await start_line(line)
-    yield line
-    for node in line.all:
-        await node.stop()
-
-
-@pytest.fixture
-async def carried(postgres: str, tmp_path: Path) -> AsyncIterator[Line]:
-    """Three nodes, each with a NATS of its own."""
-    line = await make_line(postgres, tmp_path)
+@asynccontextmanager
+async def running(postgres: str, folder: Path, *, carriers: bool = False) -> AsyncIterator[Line]:
+    """Three nodes, without NATS (the frames go over gRPC alone) or each with one of its own."""
+    line = await make_line(postgres, folder)
     async with AsyncExitStack() as stack:
-        for node in line.all:
+        for node in line.all if carriers else ():
             server = await stack.enter_async_context(engines.nats(node.folder))
             node.nats, node.creds = server.url, str(server.keys.node_creds)
         await start_line(line)
         yield line
         for node in line.all:
             await node.stop()
+
+
+@pytest.fixture(scope="module")
+async def line(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Line]:
+    """Three nodes without NATS that the tests of a module share: each leaves them whole."""
+    async with running(postgres, tmp_path_factory.mktemp("line")) as line:
+        yield line
+
+
+@pytest.fixture(scope="module")
+async def carried(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Line]:
+    """The same with NATS."""
+    async with running(postgres, tmp_path_factory.mktemp("carried"), carriers=True) as line:
+        yield line
+
+
+@pytest.fixture
+async def doomed(postgres: str, tmp_path: Path) -> AsyncIterator[Line]:
+    """Three nodes for a test that leaves damage."""
+    async with running(postgres, tmp_path) as line:
+        yield line

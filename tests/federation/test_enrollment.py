@@ -61,45 +61,43 @@ async def enroll(node: Node, asked: sync_pb2.EnrollRequest) -> sync_pb2.EnrollRe
         return await stub.Enroll(asked)
 
 
-async def test_an_invitation_is_for_a_place_below_and_for_a_time(standing: Line) -> None:
-    assert await reason(invite(standing.province, "5")) == "ORGANIZATION_CODE_INVALID"
-    assert await reason(invite(standing.province, "6101")) == "ORGANIZATION_NOT_BELOW"
-    assert await reason(invite(standing.province, "51")) == "ORGANIZATION_NOT_BELOW"
+async def test_an_invitation_is_for_a_place_below_and_for_a_time(line: Line) -> None:
+    assert await reason(invite(line.province, "5")) == "ORGANIZATION_CODE_INVALID"
+    assert await reason(invite(line.province, "6101")) == "ORGANIZATION_NOT_BELOW"
+    assert await reason(invite(line.province, "51")) == "ORGANIZATION_NOT_BELOW"
     for seconds in (0, -1, 91 * 86_400):
-        call = invite(standing.province, "5107", valid_duration=Duration(seconds=seconds))
+        call = invite(line.province, "5107", valid_duration=Duration(seconds=seconds))
         assert await reason(call) == "DURATION_OUT_OF_RANGE"
     short = Duration()
     short.FromTimedelta(timedelta(milliseconds=20))
-    invitation = await invite(standing.province, "5107", valid_duration=short)
+    invitation = await invite(line.province, "5107", valid_duration=short)
     await asyncio.sleep(0.05)
-    assert (
-        await reason(enroll(standing.province, request(invitation.token))) == "INVITATION_INVALID"
-    )
+    assert await reason(enroll(line.province, request(invitation.token))) == "INVITATION_INVALID"
 
 
-async def test_a_repeated_call_gets_the_same_invitation(standing: Line) -> None:
+async def test_a_repeated_call_gets_the_same_invitation(line: Line) -> None:
     once = {"request_id": str(uuid4())}
-    first = await invite(standing.province, "5107", **once)
-    assert await invite(standing.province, "5107", **once) == first
-    assert await invite(standing.province, "5107") != first
-    assert await reason(invite(standing.province, "5109", **once)) == "REQUEST_ID_REUSED"
-    wrong = invite(standing.province, "5107", request_id="seven")
+    first = await invite(line.province, "5107", **once)
+    assert await invite(line.province, "5107", **once) == first
+    assert await invite(line.province, "5107") != first
+    assert await reason(invite(line.province, "5109", **once)) == "REQUEST_ID_REUSED"
+    wrong = invite(line.province, "5107", request_id="seven")
     assert await reason(wrong) == "REQUEST_ID_MALFORMED"
 
 
-async def test_an_invitation_lets_one_node_in_with_the_keys_it_showed_first(standing: Line) -> None:
-    token = (await invite(standing.province, "5107")).token
-    assert await reason(enroll(standing.province, request("guessed"))) == "INVITATION_INVALID"
+async def test_an_invitation_lets_one_node_in_with_the_keys_it_showed_first(line: Line) -> None:
+    token = (await invite(line.province, "5107")).token
+    assert await reason(enroll(line.province, request("guessed"))) == "INVITATION_INVALID"
     elsewhere = request(token, organization_code="5109")
-    assert await reason(enroll(standing.province, elsewhere)) == "INVITATION_INVALID"
+    assert await reason(enroll(line.province, elsewhere)) == "INVITATION_INVALID"
     first = request(token)
-    assert not (await enroll(standing.province, first)).confirmed
-    assert not (await enroll(standing.province, first)).confirmed
-    assert await reason(enroll(standing.province, request(token))) == "INVITATION_INVALID"
+    assert not (await enroll(line.province, first)).confirmed
+    assert not (await enroll(line.province, first)).confirmed
+    assert await reason(enroll(line.province, request(token))) == "INVITATION_INVALID"
     other_key = sync_pb2.EnrollRequest()
     other_key.CopyFrom(first)
     other_key.public_key = b"x" * 32
-    assert await reason(enroll(standing.province, other_key)) == "INVITATION_INVALID"
+    assert await reason(enroll(line.province, other_key)) == "INVITATION_INVALID"
 
 
 @pytest.mark.parametrize(
@@ -109,61 +107,61 @@ async def test_an_invitation_lets_one_node_in_with_the_keys_it_showed_first(stan
         {"public_key": b"short"}, {"nats_user_key": "SUA"},
     ],
 )  # fmt: skip
-async def test_what_a_child_shows_is_checked(standing: Line, changes: dict[str, Any]) -> None:
-    token = (await invite(standing.province, "5107")).token
-    wrong = await reason(enroll(standing.province, request(token, **changes)))
+async def test_what_a_child_shows_is_checked(line: Line, changes: dict[str, Any]) -> None:
+    token = (await invite(line.province, "5107")).token
+    wrong = await reason(enroll(line.province, request(token, **changes)))
     assert wrong in ("ENROLLMENT_INVALID", "NAME_MALFORMED")
 
 
-async def test_only_the_fingerprint_that_people_compared_is_admitted(standing: Line) -> None:
-    token = (await invite(standing.province, "5107")).token
+async def test_only_the_fingerprint_that_people_compared_is_admitted(line: Line) -> None:
+    token = (await invite(line.province, "5107")).token
     asked = request(token)
-    await enroll(standing.province, asked)
+    await enroll(line.province, asked)
 
     async def confirm(name: str, fingerprint: str) -> sync_pb2.Node:
-        async with standing.province.sync_stub() as stub:
+        async with line.province.sync_stub() as stub:
             return await stub.ConfirmEnrollment(
                 sync_pb2.ConfirmEnrollmentRequest(name=name, fingerprint=fingerprint),
-                metadata=standing.province.token(),
+                metadata=line.province.token(),
             )
 
     assert await reason(confirm(f"nodes/{uuid4()}", "")) == "ENROLLMENT_NOT_FOUND"
     assert await reason(confirm(asked.node.name, "0000:1111")) == "FINGERPRINT_DIFFERENT"
     right = "6668:7AAD:f862:bd77:6c8f:c18b:8e9f:8e20 "
-    assert (await confirm(asked.node.name, right)).parent == f"nodes/{standing.province.id}"
+    assert (await confirm(asked.node.name, right)).parent == f"nodes/{line.province.id}"
     assert await confirm(asked.node.name, right)  # a double click
-    given = await enroll(standing.province, asked)
-    assert given.confirmed and given == await enroll(standing.province, asked)
+    given = await enroll(line.province, asked)
+    assert given.confirmed and given == await enroll(line.province, asked)
 
 
-async def test_a_call_without_the_right_token_is_refused(standing: Line) -> None:
-    async with standing.province.sync_stub() as stub:
+async def test_a_call_without_the_right_token_is_refused(line: Line) -> None:
+    async with line.province.sync_stub() as stub:
         network, push = sync_pb2.GetNetworkRequest(), sync_pb2.PushFramesRequest()
         assert await reason(stub.GetNetwork(network)) == "TOKEN_INVALID"
         foreign = (("authorization", "Bearer dev.officers/li-na.AAAA"),)
         assert await reason(stub.GetNetwork(network, metadata=foreign)) == "TOKEN_INVALID"
-        elsewhere = standing.nation.token()
+        elsewhere = line.nation.token()
         assert await reason(stub.GetNetwork(network, metadata=elsewhere)) == "TOKEN_INVALID"
-        service = standing.province.token("services/things")
+        service = line.province.token("services/things")
         assert await reason(stub.GetNetwork(network, metadata=service)) == "ACCESS_DENIED"
-        officer = standing.province.token()
+        officer = line.province.token()
         assert await reason(stub.PushFrames(push, metadata=officer)) == "ACCESS_DENIED"
 
 
-async def test_a_child_cannot_bring_what_is_not_below_it(standing: Line) -> None:
+async def test_a_child_cannot_bring_what_is_not_below_it(line: Line) -> None:
     """A city that forges frames of the province, alters its own, or speaks for a sibling."""
-    await standing.city.things.add(1)
-    await proved(standing, await standing.city.things.versions(standing.city.id))
-    conn = await nodes.plain(standing.city.databases["sync"])
+    await line.city.things.add(1)
+    await proved(line, await line.city.things.versions(line.city.id))
+    conn = await nodes.plain(line.city.databases["sync"])
     body = await conn.fetchval("SELECT body FROM frames WHERE service = 'things' AND number = 1")
     await conn.close()
-    async with standing.city.sync_stub():
-        push = await pusher(standing)
+    async with line.city.sync_stub():
+        push = await pusher(line)
         frame = frame_pb2.Frame.FromString(body)
         assert (await push([frame])).receipts  # a repeat is no error
-        frame.stream.origin = standing.province.id.bytes
+        frame.stream.origin = line.province.id.bytes
         assert await reason(push([frame])) == "ORIGIN_FOREIGN"
-        frame.stream.origin = standing.city.id.bytes
+        frame.stream.origin = line.city.id.bytes
         frame.skeleton += b"x"
         assert await reason(push([frame])) == "FRAME_REJECTED"
         frame = frame_pb2.Frame.FromString(body)
@@ -172,15 +170,15 @@ async def test_a_child_cannot_bring_what_is_not_below_it(standing: Line) -> None
         assert await reason(push([frame])) == "FRAME_REJECTED"  # not signed by the city
 
 
-async def pusher(standing: Line) -> Any:
+async def pusher(line: Line) -> Any:
     """Push as the city does."""
-    conn = await nodes.plain(standing.city.databases["sync"])
+    conn = await nodes.plain(line.city.databases["sync"])
     sealed = await conn.fetchval("SELECT link_token FROM uplink")
     await conn.close()
-    token = standing.city.sealer().open(sealed, "uplink.link_token").decode()
+    token = line.city.sealer().open(sealed, "uplink.link_token").decode()
 
     async def push(pushed: list[frame_pb2.Frame]) -> sync_pb2.PushFramesResponse:
-        async with standing.province.sync_stub() as stub:
+        async with line.province.sync_stub() as stub:
             return await stub.PushFrames(
                 sync_pb2.PushFramesRequest(frames=pushed),
                 metadata=(("authorization", f"Bearer {token}"),),
@@ -189,12 +187,12 @@ async def pusher(standing: Line) -> Any:
     return push
 
 
-async def test_services_read_only_with_their_token_and_named_channels(standing: Line) -> None:
-    async with grpc.aio.insecure_channel(standing.city.addresses["things"]) as channel:
+async def test_services_read_only_with_their_token_and_named_channels(line: Line) -> None:
+    async with grpc.aio.insecure_channel(line.city.addresses["things"]) as channel:
         stub = log_pb2_grpc.LogServiceStub(channel)
         asked = log_pb2.ReadLogRequest(reader="x", channel="gossip")
-        service = standing.city.token("services/x")
+        service = line.city.token("services/x")
         assert await reason(stub.ReadLog(asked, metadata=service)) == "CHANNEL_UNKNOWN"
-        other = standing.city.token("services/y")
+        other = line.city.token("services/y")
         assert await reason(stub.ReadLog(asked, metadata=other)) == "ACCESS_DENIED"
-        assert await reason(stub.ReadLog(asked, metadata=standing.city.token())) == "ACCESS_DENIED"
+        assert await reason(stub.ReadLog(asked, metadata=line.city.token())) == "ACCESS_DENIED"

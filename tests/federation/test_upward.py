@@ -11,13 +11,15 @@ from tests.federation.things import CRY
 
 
 async def proved(line: Line, expected: dict[UUID, int], *, within: float = 20) -> None:
-    """The nation holds exactly these versions of the city's things, and says COMPLETE of them."""
+    """The nation holds these versions, exactly what the city holds, and says COMPLETE of it."""
 
     async def check() -> None:
-        assert await line.nation.things.versions(line.city.id) == expected
+        held = await line.city.things.versions(line.city.id)
+        assert held | expected == held
+        assert await line.nation.things.versions(line.city.id) == held
         proof = await line.nation.proof(line.city)
         assert log_pb2.Verdict.Name(proof.verdict) == "COMPLETE"
-        assert sum(count.records for count in proof.counts) == len(expected)
+        assert sum(count.records for count in proof.counts) == len(held)
 
     await eventually(check, within=within)
 
@@ -83,13 +85,13 @@ async def test_whatever_service_dies_while_records_are_written_nothing_is_lost(
     stop.set()
     await asyncio.gather(*writers)
     held = await line.city.things.versions(line.city.id)
-    assert {id_: held.get(id_, 0) >= version for id_, version in acknowledged.items()} == (
-        dict.fromkeys(acknowledged, True)
-    )
+    # A commit whose answer was lost may have gone further than what was acknowledged.
+    assert all(held.get(id_, 0) >= version for id_, version in acknowledged.items())
     await proved(line, held, within=30)
 
 
 async def test_an_urgent_entry_overtakes_what_is_queued(line: Line) -> None:
+    before = len(await line.nation.things.versions(line.city.id))
     await line.province.stop()
     await line.city.things.add(10_000)
     [cry] = await line.city.things.add(1, CRY)
@@ -99,4 +101,4 @@ async def test_an_urgent_entry_overtakes_what_is_queued(line: Line) -> None:
         assert await line.nation.things.versions(line.city.id, CRY) == {cry: 1}
         return len(await line.nation.things.versions(line.city.id))
 
-    assert await eventually(heard, within=20) < 10_000
+    assert await eventually(heard, within=20) < before + 10_000
