@@ -37,7 +37,7 @@ lint: setup gen ## Check style, types, import laws and protos
 	$(if $(wildcard protos/released.binpb),$(BIN)/buf breaking --against protos/released.binpb)
 
 test: setup gen ## Run the quick tests against real PostgreSQL and NATS
-	$(BIN)/pytest tests kit services node -q --doctest-modules --ignore=tests/faults --timeout=120
+	$(BIN)/pytest tests kit services node -q -n 2 --dist loadfile --doctest-modules --ignore=tests/faults --timeout=120
 
 demo: setup gen ## Play the story on a network of nodes
 	$(BIN)/smartunion demo
