@@ -64,10 +64,7 @@ def check(
     for holder in (owner, nation):
         findings.duplicated += _more_than_one([record.name for record in holder])
     findings.duplicated += [" = ".join(names) for names in persons.values() if len(names) > 1]
-    findings.different += [r.name for r in nation if r.name in listed and r != listed[r.name]]
-    findings.different += [
-        r.name for r in owner if acknowledged.get(r.name, r.organization) != r.organization
-    ]
+    _different(findings, acknowledged, listed, nation)
     return findings
 
 
@@ -83,6 +80,20 @@ def _lost(findings: Findings, order: Sequence[str], held: Collection[str]) -> No
             findings.lost_middle.append(name)
         else:
             findings.lost_tail.append(name)
+
+
+def _different(
+    findings: Findings,
+    acknowledged: Mapping[str, str],
+    owner: Mapping[str, Record],
+    nation: Sequence[Record],
+) -> None:
+    findings.different += [r.name for r in nation if r.name in owner and r != owner[r.name]]
+    findings.different += [
+        name
+        for name, record in owner.items()
+        if acknowledged.get(name, record.organization) != record.organization
+    ]
 
 
 def _more_than_one(names: Sequence[str]) -> list[str]:

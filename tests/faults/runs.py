@@ -6,7 +6,9 @@ in the end, the nation proves it, and then the nation's list is compared with wh
 
 import asyncio
 import json
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -60,6 +62,8 @@ class World:
         self.victims = Victims(folder, network.lines)
         self.city = Officer(network.nodes[CITY], self.ledger)
         self.nation = Officer(network.nodes[NATION], self.ledger)
+        self.failed = False
+        """Whether a run found a problem: then the folder is kept."""
         self.shown = sync_pb2.Network()
         """As the nation showed it last."""
 
@@ -121,8 +125,25 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[World]:
-    """Nation, province and city, each service a process, and a line that can be cut."""
+async def world() -> AsyncIterator[World]:
+    """Nation, province and city, each service a process, and a line that can be cut.
+
+    Their folder goes with them, unless a run on them failed: it has the logs and databases.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="smartunion-faults-"))
+    failed = True
+    try:
+        async with _started(folder) as made:
+            failed = False
+            yield made
+            failed = made.failed
+    finally:
+        if not failed:
+            shutil.rmtree(folder)
+
+
+@asynccontextmanager
+async def _started(folder: Path) -> AsyncIterator[World]:
     async with Network(folder, proxied=CITY, separate=True) as network:
         for code in (NATION, PROVINCE, CITY):
             await network.start(code)
@@ -188,6 +209,7 @@ class Run:
         except* Exception as failures:
             self.problems += [f"{self._step}: {text}" for text in texts(failures)]
         self.history.note("ended", problems=len(self.problems))
+        self._world.failed = bool(self.problems)
 
     async def _unless_a_node_ends(self, story: Callable[[], Awaitable[None]]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -248,6 +270,7 @@ class Run:
             "seconds": self.history.seconds,
             "people": self._plan.people,
             "rosters": self._plan.rosters,
+            "folder": str(self._world.folder),
             "schedule": [str(fault) for fault in self._plan.faults],
             "repeated_calls": self._world.ledger.repeats,
             "import_seconds": self._load.seconds,

@@ -5,11 +5,8 @@ its folder is kept, with the logs and databases of all nodes, and the next run b
 """
 
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 
@@ -31,35 +28,31 @@ class Worlds:
     async def get(self) -> World:
         """The one that is up."""
         if self._world is None:
-            folder = Path(tempfile.mkdtemp(prefix="smartunion-faults-"))
-            self._world = await self._stack.enter_async_context(world(folder))
+            self._world = await self._stack.enter_async_context(world())
         return self._world
 
-    async def end(self, *, keep: bool) -> None:
+    async def end(self) -> None:
         """End it; the next run begins with another."""
-        await self._stack.aclose()
-        if self._world is not None and not keep:
-            shutil.rmtree(self._world.folder)
         self._world = None
+        await self._stack.aclose()
 
 
 @pytest.fixture(scope="module")
 async def worlds() -> AsyncIterator[Worlds]:
     made = Worlds()
     yield made
-    await made.end(keep=False)
+    await made.end()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_nothing_acknowledged_is_lost(worlds: Worlds, seed: int) -> None:
-    here = await worlds.get()
-    run = Run(here, plan(seed))
+    run = Run(await worlds.get(), plan(seed))
     await run.carry_out()
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"seed-{seed}.json").write_text(str(run))
     if run.problems:
-        await worlds.end(keep=True)
-        pytest.fail(f"{run}\nlogs and databases: {here.folder}", pytrace=False)
+        await worlds.end()
+        pytest.fail(str(run), pytrace=False)
 
 
 def test_eighteen_seeds_begin_with_every_fault_and_a_seed_always_gives_the_same() -> None:

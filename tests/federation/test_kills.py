@@ -1,8 +1,6 @@
 """Six kills in a row during one import, on real processes: the short form of tests/faults."""
 
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -31,9 +29,8 @@ PLAN = Plan(
 
 @pytest.fixture(scope="module")
 async def network() -> AsyncIterator[World]:
-    with tempfile.TemporaryDirectory(prefix="smartunion-kills-") as folder:
-        async with world(Path(folder)) as made:
-            yield made
+    async with world() as made:
+        yield made
 
 
 @pytest.mark.timeout(240)
