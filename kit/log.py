@@ -235,6 +235,7 @@ class Publisher:
     ) -> None:
         self._url, self._node, self._service = url, node, service
         self._kinds, self._carrier = kinds, carrier
+        self._away = False
         self.wake = asyncio.Event()
         """Set by a writer of this process after its commit; others are seen within POLL."""
 
@@ -248,12 +249,14 @@ class Publisher:
                 finally:
                     conn.terminate()
             except PASSING as error:
-                logger.warning("publisher begins again", extra={"error": type(error).__name__})
+                if not self._away:
+                    logger.warning("publisher begins again", extra={"error": type(error).__name__})
+                self._away = True
                 await asyncio.sleep(0.2)
 
     async def _lead(self, conn: Connection) -> None:
         await conn.execute("SELECT pg_advisory_lock(hashtext('publisher'))")
-        run = uuid4()
+        self._away, run = False, uuid4()
         await conn.execute(
             "INSERT INTO runs (channel, first, run) SELECT channel, head + 1, $1 FROM logs", run
         )
