@@ -31,6 +31,7 @@ DEADLINE = 15.0
 """Seconds that a call without a deadline gets, streams excepted."""
 
 CHANNEL_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", 16 * 2**20),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -39,7 +40,8 @@ CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
-"""Of every channel that a node opens: a line that swallows bytes is noticed in 15 s."""
+"""Of every channel that a node opens: a line that swallows bytes is noticed in 15 s, and what
+`http_proxy` says is for web pages, not for neighbours."""
 
 OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 """Not ours, and open to everyone: they carry no option."""

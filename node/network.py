@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.live import Live
 
 from kit.errors import FailedPrecondition
+from kit.rpc import CHANNEL_OPTIONS
 from node import keys, processes
 from node.pictures import in_words, picture
 from node.processes import Program
@@ -41,7 +42,6 @@ CALL = 15.0
 """Seconds that a call gets."""
 GOODBYE = 45.0
 """Seconds that a node gets to end well."""
-CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
 
 
 class TooLate(FailedPrecondition):

@@ -15,6 +15,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kit.errors import Refusal
+from kit.rpc import CHANNEL_OPTIONS
 from node.problems import DidNotStart
 from node.processes import Program, run
 
@@ -135,8 +136,7 @@ def environment(settings: Mapping[str, Any]) -> dict[str, str]:
 
 async def is_healthy(address: str) -> bool:
     """Whether the gRPC server at `address` says that it serves."""
-    options = [("grpc.enable_http_proxy", 0)]
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)  # Its types leave out the methods.
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)

@@ -24,7 +24,6 @@ from smartunion.membership.v1 import membership_pb2_grpc
 from tests.faults.checker import Record
 from tests.faults.schedules import CITY, Plan
 
-OPTIONS = (*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0))
 REPEATED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 PAGE = 1_000
 CHUNK = 16 * 1024
@@ -89,7 +88,8 @@ class Officer:
 
     def __init__(self, node: Node, ledger: Ledger) -> None:
         self.node, self._ledger = node, ledger
-        self._channel = grpc.aio.insecure_channel(node.facts["grpc"]["membership"], options=OPTIONS)
+        address = node.facts["grpc"]["membership"]
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self.stub: Any = membership_pb2_grpc.MembershipServiceStub(self._channel)
         self._metadata = node.metadata
 

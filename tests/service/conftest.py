@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kit.db import connect
 from kit.ids import uuid7
+from kit.rpc import CHANNEL_OPTIONS
 from kit.server import KIT_MIGRATIONS
 from node import ports
 from services.membership import __main__ as service
@@ -65,7 +66,7 @@ async def serving(settings: Settings) -> AsyncIterator[None]:
     stop = asyncio.Event()
     task = asyncio.create_task(service.serve(settings, stop))
     try:
-        async with grpc.aio.insecure_channel(settings.listen) as channel:
+        async with grpc.aio.insecure_channel(settings.listen, options=CHANNEL_OPTIONS) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
 
             async def healthy() -> None:
@@ -84,7 +85,7 @@ async def calling(settings: Settings) -> AsyncIterator[Desk]:
     """A desk with people and a county of its own; whether somebody serves is another matter."""
     number = next(NUMBERS)
     async with (
-        grpc.aio.insecure_channel(settings.listen) as channel,
+        grpc.aio.insecure_channel(settings.listen, options=CHANNEL_OPTIONS) as channel,
         asyncpg.create_pool(settings.database_url, min_size=1, max_size=2) as pool,
     ):
         street = await pool.fetchval(

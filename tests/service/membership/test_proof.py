@@ -3,6 +3,7 @@
 import grpc
 
 from kit import tokens
+from kit.rpc import CHANNEL_OPTIONS
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import a_roster
@@ -19,7 +20,7 @@ async def test_every_way_to_change_a_record_leaves_table_and_log_equal(alone: De
     token = tokens.sign(alone.settings.secret("token.key"), "services/sync")
     metadata = (("authorization", f"Bearer {token}"),)
     request = log_pb2.RecountRequest(origin=node.bytes, channel="records")
-    async with grpc.aio.insecure_channel(alone.settings.listen) as channel:
+    async with grpc.aio.insecure_channel(alone.settings.listen, options=CHANNEL_OPTIONS) as channel:
         log = log_pb2_grpc.LogServiceStub(channel)
 
         async def complete() -> None:
