@@ -22,13 +22,10 @@ def announce(fact: Fact) -> Message:
             return pb.ApplicationCreated(application=application, organization=organization)
         case domain.ApplicationApproved():
             return pb.ApplicationApproved(
-                application=fact.application, organization=fact.organization,
-                member=fact.member, decider=fact.decider,
-            )  # fmt: skip
-        case domain.ApplicationRejected(application=application, organization=organization):
-            return pb.ApplicationRejected(
-                application=application, organization=organization, decider=fact.decider
+                application=fact.application, organization=fact.organization, member=fact.member
             )
+        case domain.ApplicationRejected(application=application, organization=organization):
+            return pb.ApplicationRejected(application=application, organization=organization)
         case domain.MemberAdmitted(member=member, organization=organization):
             return pb.MemberAdmitted(member=member, organization=organization)
         case _:

@@ -78,7 +78,6 @@ class ApplicationApproved:
     application: str
     organization: str
     member: str
-    decider: str
     occur_time: datetime
 
 
@@ -86,7 +85,6 @@ class ApplicationApproved:
 class ApplicationRejected:
     application: str
     organization: str
-    decider: str
     occur_time: datetime
 
 
@@ -166,7 +164,7 @@ class Application:
         )
         approved = ApplicationApproved(
             application=self.name, organization=fact.organization, member=admitted.name,
-            decider=by, occur_time=at,
+            occur_time=at,
         )  # fmt: skip
         return decided, admitted, approved, fact
 
@@ -189,9 +187,8 @@ class Application:
             self._decided(by=by, at=at), state=ApplicationState.REJECTED, reject_reason=told
         )
         fact = ApplicationRejected(
-            application=self.name, organization=f"organizations/{self.organization}",
-            decider=by, occur_time=at,
-        )  # fmt: skip
+            application=self.name, organization=f"organizations/{self.organization}", occur_time=at
+        )
         return decided, fact
 
     def _decided(self, *, by: str, at: datetime) -> "Application":
