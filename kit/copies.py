@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from kit import proofs
 from kit.carrier import Carrier
@@ -82,15 +83,13 @@ class Copies:
     async def step(self) -> bool:
         """Read and apply what follows the cursors; whether there was anything."""
         cursors = await self._pool.fetch(
-            "SELECT origin, channel, frame, frame_hash FROM proofs WHERE origin <> $1", self._node
+            "SELECT origin, channel, frame FROM proofs WHERE origin <> $1", self._node
         )
         answer = await self._sync.ReadLog(
             sync_pb2.ReadLogRequest(
                 reader=self._service,
                 after=[
-                    sync_pb2.Receipt(
-                        stream=self._stream(row), frame=row["frame"], hash=row["frame_hash"]
-                    )
+                    sync_pb2.Receipt(stream=self._stream(row), frame=row["frame"])
                     for row in cursors
                 ],
             ),
@@ -99,13 +98,30 @@ class Copies:
         )
         for stream in answer.gaps:
             await self._pool.execute(
-                "UPDATE proofs SET verdict = $3 WHERE origin = $1 AND channel = $2",
+                """
+                INSERT INTO proofs (origin, channel, verdict) VALUES ($1, $2, $3)
+                ON CONFLICT (origin, channel) DO UPDATE SET verdict = excluded.verdict
+                """,
                 UUID(bytes=stream.origin), stream.channel, log_pb2.GAP,
             )  # fmt: skip
-        for frame in answer.frames:
-            async with self._pool.acquire() as conn, conn.transaction():
-                await self._apply(conn, frame)
-        return bool(answer.frames)
+        return await self._apply_all(answer.frames)
+
+    async def _apply_all(self, frames: Sequence[frame_pb2.Frame]) -> bool:
+        """Apply frames; what keeps one stream from going on does not keep the others."""
+        applied, stuck = False, set[bytes]()
+        for frame in frames:
+            if frame.stream.origin + frame.stream.channel.encode() in stuck:
+                continue
+            try:
+                async with self._pool.acquire() as conn, conn.transaction():
+                    await self._apply(conn, frame)
+                applied = True
+            except (FrameBroken, CursorMoved) as error:
+                stuck.add(frame.stream.origin + frame.stream.channel.encode())
+                origin = str(UUID(bytes=frame.stream.origin))
+                facts = {"origin": origin, "frame": frame.number, "error": repr(error)}
+                logger.error("frame not applied", extra=facts)
+        return applied
 
     def _stream(self, row: Any) -> frame_pb2.Stream:
         return frame_pb2.Stream(
@@ -121,12 +137,12 @@ class Copies:
         )  # fmt: skip
         if not await conn.fetchval(
             """
-            UPDATE proofs SET frame = $3, frame_hash = $4, applied = $5,
-                   verdict = CASE verdict WHEN $6 THEN $7 ELSE verdict END
-             WHERE origin = $1 AND channel = $2 AND frame = $3 - 1 AND applied = $8 - 1
+            UPDATE proofs SET frame = $3, applied = $4,
+                   verdict = CASE verdict WHEN $5 THEN $6 ELSE verdict END
+             WHERE origin = $1 AND channel = $2 AND frame = $3 - 1 AND applied = $7 - 1
             RETURNING true
             """,
-            origin, channel, frame.number, frame.hash, frame.last, log_pb2.GAP, log_pb2.UNPROVEN,
+            origin, channel, frame.number, frame.last, log_pb2.GAP, log_pb2.UNPROVEN,
             frame.first,
         ):  # fmt: skip
             raise CursorMoved(str(origin))
@@ -135,7 +151,7 @@ class Copies:
             if line.kind == CERTIFICATE:
                 await self._apply_or_park(conn, origin, channel, run)
                 run = []
-                certificate = log_pb2.Certificate.FromString(line.event)
+                certificate = _certificate(line.event)
                 kinds = list(self._kinds.values())
                 await proofs.compare(conn, kinds, origin, channel, certificate)
             else:
@@ -159,12 +175,13 @@ class Copies:
             await self._park(conn, origin, channel, run, "unknown kind")
             return
         try:
-            rows = [_row(kind, line) for line in run]
+            rows = [_row(kind, origin, line) for line in run]
             async with conn.transaction():
                 await _upsert(conn, kind, origin, channel, rows)
-        except PASSING:
-            raise
         except Exception as error:
+            # A value that cannot even be sent is an InterfaceError too, and does not pass.
+            if isinstance(error, PASSING) and not isinstance(error, ValueError):
+                raise
             if len(run) == 1:
                 await self._park(conn, origin, channel, run, type(error).__name__)
             else:
@@ -211,14 +228,30 @@ class Copies:
                 await self._apply_or_park(conn, origin, channel, run)
 
 
-def _row(kind: Kind, line: Line) -> tuple[Any, ...]:
+def _certificate(event: bytes) -> log_pb2.Certificate:
+    """Raises FrameBroken if it is none."""
+    try:
+        certificate = log_pb2.Certificate.FromString(event)
+        certificate.certify_time.ToDatetime()
+    except (DecodeError, ValueError, OverflowError):
+        raise FrameBroken("certificate") from None
+    if len(certificate.digests) != 4096:
+        raise FrameBroken("certificate")
+    return certificate
+
+
+def _row(kind: Kind, origin: UUID, line: Line) -> tuple[Any, ...]:
     """A line as columns.  Raises FrameBroken if its section is not what its hash says."""
     if line.public is None:
         raise FrameBroken("section")
+    if line.owner_epoch != 1:
+        raise FrameBroken("owner epoch")  # no record can change hands yet
     groups = {"public": group_hash(line.public)}
     if line.hash != record_hash(kind.name, line.id, line.owner_epoch, line.version, groups):
         raise FrameBroken("record")
     values = kind.parse(line.public)
+    if not kind.may(origin, values):
+        raise FrameBroken("not the origin's to say")
     return (line.id, line.owner_epoch, line.version, line.hash, line.public, *values)
 
 

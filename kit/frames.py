@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
 )
+from google.protobuf.message import DecodeError
 
 from kit.records import CERTIFICATE, group_hash
 from smartunion.event.v1 import log_pb2
@@ -25,6 +26,9 @@ FORMAT = b"\x01"
 
 MOST_BYTES = 512 * 1024
 """A frame's size before compression, about: a larger batch of entries is split."""
+
+MOST_UNPACKED = 32 * 2**20
+"""Bytes that a part of a frame may have after decompression."""
 
 START = bytes(32)
 """The hash before the first frame of a stream."""
@@ -111,9 +115,13 @@ def _unpack(packed: bytes) -> bytes:
     if packed[:1] != FORMAT:
         raise FrameBroken("unknown format")
     try:
-        return zlib.decompress(packed[1:])
+        unpacking = zlib.decompressobj()
+        whole = unpacking.decompress(packed[1:], MOST_UNPACKED)
     except zlib.error:
         raise FrameBroken("not decompressible") from None
+    if not unpacking.eof:
+        raise FrameBroken("too large, or cut off")
+    return whole
 
 
 def check(frame: frame_pb2.Frame, public_key: bytes | None) -> None:
@@ -128,7 +136,7 @@ def check(frame: frame_pb2.Frame, public_key: bytes | None) -> None:
         return
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(frame.signature, frame.hash)
-    except InvalidSignature:
+    except (InvalidSignature, ValueError):
         raise FrameBroken("signature") from None
 
 
@@ -153,10 +161,10 @@ def lines(frame: frame_pb2.Frame) -> list[Line]:
     Raises:
         FrameBroken: if the columns do not fit together.
     """
-    skeleton = frame_pb2.Skeleton.FromString(_unpack(frame.skeleton))
-    names = skeleton.names
-    publics = _rows(frame, skeleton, "public")
     try:
+        skeleton = frame_pb2.Skeleton.FromString(_unpack(frame.skeleton))
+        names = skeleton.names
+        publics = _rows(frame, skeleton, "public")
         return [
             Line(frame.first + at, names[kind], UUID(bytes=bytes(id_)), epoch, version,
                  bytes(hash_), public, names[event_type], event)
@@ -166,7 +174,7 @@ def lines(frame: frame_pb2.Frame) -> list[Line]:
                     skeleton.event_types, skeleton.events, strict=True)
             )
         ]  # fmt: skip
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, DecodeError):
         raise FrameBroken("columns") from None
 
 

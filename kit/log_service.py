@@ -14,6 +14,12 @@ from smartunion.event.v1 import log_pb2 as pb
 from smartunion.event.v1 import log_pb2_grpc
 
 
+class OriginMalformed(InvalidArgument):
+    field = "origin"
+    message = "an origin is a node's UUID of 16 bytes"
+    chinese = "origin 应为节点的 16 字节 UUID"
+
+
 class ChannelUnknown(InvalidArgument):
     field = "channel"
     message = "a channel is `urgent` or `records`, not {channel}"
@@ -30,7 +36,7 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
         if caller.get() != f"services/{request.reader}":
             raise AccessDenied(method=f"ReadLog as {request.reader[:50]}", caller=caller.get())
         answer = await read_log(
-            self._pool, _channel(request.channel), after=request.after, run=request.run,
+            self._pool, _channel(request.channel), after=min(request.after, 2**62), run=request.run,
             limit=min(request.page_size or BATCH, 5_000),
         )  # fmt: skip
         # After the lineage was checked: a cursor of another life is no receipt.
@@ -51,6 +57,8 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
         return pb.ListProofsResponse(proofs=await proofs.list_proofs(self._pool))
 
     async def Recount(self, request: pb.RecountRequest, context: Context) -> pb.Proof:
+        if len(request.origin) != 16:
+            raise OriginMalformed()
         origin, channel = UUID(bytes=request.origin), _channel(request.channel)
         async with self._pool.acquire() as conn:
             if origin == self._node:
@@ -61,10 +69,11 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
 
     async def Reassert(self, request: pb.ReassertRequest, context: Context) -> pb.ReassertResponse:
         channel, records = _channel(request.channel), 0
+        buckets = [bucket for bucket in request.buckets if bucket < 256]
         async with self._pool.acquire() as conn, conn.transaction():
             for kind in self._kinds:
                 if kind.channel == channel:
-                    records += await self._reassert(conn, kind, list(request.buckets))
+                    records += await self._reassert(conn, kind, buckets)
         self._wake()
         return pb.ReassertResponse(records=records)
 

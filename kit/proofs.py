@@ -202,7 +202,8 @@ async def compare(
     proof = await _proof(conn, origin, channel)
     sums = await sums_of(conn, origin, channel)
     buckets = turn(proof["next_bucket"], sum(sums.counts().values()))
-    altered = await _put_right(conn, kinds, origin, channel, sums, buckets)
+    again = sorted({*buckets, *proof["buckets"]})  # what was wrong is not forgotten
+    altered = await _put_right(conn, kinds, origin, channel, sums, again)
     sums = await sums_of(conn, origin, channel)
     parked = await _with_parked(conn, kinds, origin, channel, sums)
     certified, held = _digests(certificate), sums.by_bucket()

@@ -55,6 +55,8 @@ class Kind:
     parse: Callable[[bytes], tuple[Any, ...]]
     """The values of `fields` in a section `public`.  Raises ValueError if it is none."""
     channel: str = "records"
+    may: Callable[[UUID, tuple[Any, ...]], bool] = lambda origin, values: True
+    """Whether an origin may say this of a record, given the values of `fields`."""
 
 
 def element(hash_: bytes) -> int:

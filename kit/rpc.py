@@ -334,7 +334,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
             raise error
         if isinstance(error, asyncio.TimeoutError):
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"longer than {DEADLINE:g} s")
-        if isinstance(error, PASSING):
+        if isinstance(error, PASSING) and not isinstance(error, ValueError):
             log.warning("call failed", extra={"method": method, "error": type(error).__name__})
             error = TryAgain()
         if isinstance(error, Refusal):

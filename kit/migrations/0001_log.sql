@@ -79,7 +79,6 @@ CREATE TABLE proofs (
     origin       uuid     NOT NULL,
     channel      text     NOT NULL,
     frame        bigint   NOT NULL DEFAULT 0,
-    frame_hash   bytea    NOT NULL DEFAULT '',
     applied      bigint   NOT NULL DEFAULT 0,
     certificate  bytea    NOT NULL DEFAULT '',
     verdict      smallint NOT NULL DEFAULT 3,

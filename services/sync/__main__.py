@@ -44,7 +44,8 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     )  # fmt: skip
     sync = Sync(
         parts.pool, parts.sealer, own, admit=lambda node, user_key: children.admit(node, user_key),
-        nats_url=settings.nats_public_url, wake=parts.publisher.wake.set,
+        nats_url=settings.nats_public_url, services=tuple(parts.peers),
+        wake=parts.publisher.wake.set,
     )  # fmt: skip
     children = _children(settings, sync, parts)
     watcher = Watcher(sync, parts.peers, parts.metadata)

@@ -13,6 +13,9 @@ from kit.errors import FailedPrecondition, InvalidArgument, NotFound, Permission
 CONNECTED = timedelta(seconds=5)
 """A node that was heard of within this time counts as connected."""
 
+STALE = timedelta(minutes=3)
+"""A certificate is due every minute; a verdict that is older, of a node that is heard, is none."""
+
 INVITATION_VALID = timedelta(days=7)
 INVITATION_LONGEST = timedelta(days=90)
 
@@ -70,6 +73,12 @@ class OriginForeign(PermissionDenied):
     field = "frames"
     message = "{origin} does not lie below {child}"
     chinese = "{origin} 不在 {child} 之下"
+
+
+class StreamMalformed(InvalidArgument):
+    field = "stream"
+    message = "a stream has an origin of 16 bytes, a service in lower case, a channel that is known"
+    chinese = "流应有 16 字节的来源、小写的服务名和已知的通道"
 
 
 class Verdict(IntEnum):
@@ -133,8 +142,8 @@ class Invitation:
     def admits(self, node: Node, *, at: datetime) -> bool:
         """Whether `node` may enrol with it."""
         return (
-            at < self.expire_time
-            and self.node in (None, node.id)
+            # Once it was shown in time, the operator may take their own.
+            (self.node == node.id or (self.node is None and at < self.expire_time))
             and self.organization_code == node.organization_code
         )
 
@@ -146,7 +155,11 @@ def check_enrollment(node: Node, nats_user_key: str) -> None:
         EnrollmentInvalid: naming the field that is wrong.
     """
     checks = {
-        "node.display_name": (1 <= len(node.display_name) <= 200, "1 to 200 characters 个字符"),
+        "node.name": (node.id != node.parent, "another node's 其他节点"),
+        "node.display_name": (
+            1 <= len(node.display_name) <= 200 and node.display_name.isprintable(),
+            "1 to 200 printable characters 个可打印字符",
+        ),
         "node.level": (node.level in LEVELS[1:], ", ".join(LEVELS[1:])),
         "public_key": (len(node.public_key) == 32, "32 bytes 字节"),
         "nats_user_key": (bool(re.fullmatch("U[A-Z2-7]{55}", nats_user_key)), "a NATS user key"),
@@ -191,6 +204,8 @@ class Proof:
     applied: int
     counts: Mapping[str, int]
     certify_time: datetime | None
+    compare_age: timedelta = timedelta(0)
+    """How long ago the last certificate was compared."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -215,22 +230,51 @@ class NodeState:
     @property
     def covered(self) -> bool:
         """Whether what is shown of the node is all there is, as of just now."""
-        return self.connected and self.verdict is Verdict.COMPLETE
+        return self.connected and self.lag == 0 and self.verdict is Verdict.COMPLETE
+
+
+def tree(own: UUID, nodes: Iterable[Node]) -> dict[UUID, Node]:
+    """The nodes below `own`, each once, parents before children.
+
+    Who lies nearer to `own` counts: a node cannot claim one that is known above it, nor `own`.
+    """
+    of: dict[UUID | None, list[Node]] = {}
+    for node in sorted(nodes, key=lambda node: (node.organization_code, node.id)):
+        of.setdefault(node.parent, []).append(node)
+    found: dict[UUID, Node] = {}
+    level = of.get(own, [])
+    while level:
+        fresh = {node.id: node for node in level if node.id not in found and node.id != own}
+        found |= fresh
+        level = [child for node in fresh.values() for child in of.get(node.id, [])]
+    return found
 
 
 def network(
-    own: Node, nodes: Iterable[Node], streams: Iterable[Stream], proofs: Mapping[StreamKey, Proof]
+    own: Node,
+    nodes: Mapping[UUID, Node],
+    streams: Iterable[Stream],
+    proofs: Mapping[StreamKey, Proof],
+    services: Sequence[str] = (),
 ) -> list[NodeState]:
-    """The tree from `own` down, parents before children, each with what is proved of it."""
+    """The tree from `own` down, parents before children, each with what is proved of it.
+
+    Args:
+        nodes: as `tree` gives them.
+        services: those of which every node must show its records.
+    """
     of: dict[UUID, list[Stream]] = {}
     for stream in streams:
         of.setdefault(stream.key.origin, []).append(stream)
     below: dict[UUID | None, list[Node]] = {}
-    for node in sorted(nodes, key=lambda node: (node.organization_code, node.id)):
+    for node in nodes.values():
         below.setdefault(node.parent, []).append(node)
 
     def grow(node: Node) -> list[NodeState]:
         state = _state(node, of.get(node.id, []), proofs, own=node.id == own.id)
+        shown = {stream.key.service for stream, _ in state.streams}
+        if not shown.issuperset(services):
+            state.verdict = max(state.verdict, Verdict.UNPROVEN)
         for child in below.get(node.id, []):
             state.subtree += grow(child)
         state.subtree.insert(0, state)
@@ -265,4 +309,8 @@ def _lag(pair: tuple[Stream, Proof | None]) -> int:
 def _verdict(stream: Stream, proof: Proof | None) -> Verdict:
     if stream.rewound:
         return Verdict.REWOUND
-    return proof.verdict if proof is not None else Verdict.UNPROVEN
+    if proof is None:
+        return Verdict.UNPROVEN
+    # Heard of, and yet no certificate for so long: whoever should make them stands still.
+    stale = stream.heard_age <= CONNECTED and proof.compare_age > STALE
+    return max(proof.verdict, Verdict.UNPROVEN) if stale else proof.verdict

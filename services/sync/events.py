@@ -14,6 +14,8 @@ from smartunion.sync.v1 import events_pb2, records_pb2
 def parse(public: bytes) -> tuple[Any, ...]:
     """The fields of a section `public` of a node.  Raises ValueError if it is none."""
     section = records_pb2.PublicNode.FromString(public)
+    if len(section.public_key) != 32:
+        raise ValueError("a public key has 32 bytes")
     return (
         UUID(bytes=section.parent),
         section.organization_code,
@@ -34,6 +36,7 @@ KIND = Kind(
         "public_key": "bytea",
     },
     parse=parse,
+    may=lambda origin, values: bool(values[0] == origin),  # a parent speaks of its own children
 )
 
 

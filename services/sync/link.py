@@ -38,6 +38,9 @@ from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 ANSWER = 5.0
 """Seconds that a parent has to answer a push, over each carrier."""
 
+REST = 10.0
+"""Seconds for which a stream is not pushed that the parent did not take."""
+
 REASSERT_EVERY = 10.0
 """Seconds between two assertions of the same stream: the first must have time to arrive."""
 
@@ -101,10 +104,13 @@ class Framer:
             if answer.entries and answer.entries[0].number != after + 1:
                 raise RuntimeError("the log has a hole")  # the owner promises that it has none
             if answer.entries or answer.head:
+                last = answer.entries[-1].number if answer.entries else after
                 after = await self._sync.append(
                     self._service, self._channel, answer.entries, answer.run,
                     after=after, head=answer.head, key=self._key,
                 )  # fmt: skip
+                if after != last:
+                    return  # another replica was faster: its run may not be ours
             run = answer.run
             if after >= answer.head:
                 await self._carrier.heard(self._wake)
@@ -122,6 +128,7 @@ class Uplink:
         self._node, self._public_key = node, public_key
         self._cursors: dict[StreamKey, int] = {}
         self._again: dict[StreamKey, set[int]] = {}
+        self._resting: dict[StreamKey, float] = {}
         self._nats: Client | None = None
         self._token = ""
         self.wake = asyncio.Event()
@@ -191,7 +198,7 @@ class Uplink:
             try:
                 pushed = await self._push(stub, greeted)
                 greeted, away = True, False
-            except (*PEER_FAILURES, *FAILURES) as error:
+            except (*PEER_FAILURES, *FAILURES, Refusal) as error:
                 if not away:
                     logger.info("parent is away", extra={"error": type(error).__name__})
                 greeted, away = False, True  # its receipts may have gone back meanwhile
@@ -203,20 +210,33 @@ class Uplink:
     async def _push(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", greeted: bool) -> bool:
         """One push; the first only asks for receipts.  Whether to go on at once."""
         again, self._again = self._again, {}
-        found = await self._sync.next_push(self._cursors, again) if greeted else []
+        resting = [key for key, until in self._resting.items() if monotonic() < until]
+        found = await self._sync.next_push(self._cursors, again, resting) if greeted else []
         before = dict(self._cursors)
         request = sync_pb2.PushFramesRequest(frames=found, heads=await self._heads())
         answer = await self._send(stub, request)
-        receipts = {key_of(receipt.stream): receipt.frame for receipt in answer.receipts}
+        receipts = {
+            key_of(receipt.stream): receipt.frame
+            for receipt in answer.receipts
+            if not receipt.refused
+        }
         async with self._sync.transaction() as store:
             await store.frames.settle("parent", receipts.items())
+        await self._sync.compare_receipts(answer.receipts)
         self._cursors = receipts
         for want in answer.wants:
             await self._serve(want)
-        moved = receipts != before or bool(again)
-        if found and not moved:
-            await asyncio.sleep(1)  # the parent does not take what we have
+        for key in {key_of(frame.stream) for frame in found} - again.keys():
+            if receipts.get(key, 0) <= before.get(key, 0):
+                self._rest(key, answer.receipts)
         return bool(found) or not greeted
+
+    def _rest(self, key: StreamKey, receipts: Sequence[sync_pb2.Receipt]) -> None:
+        """Leave a stream alone for a while that the parent does not take; the others go on."""
+        why = [receipt.refused for receipt in receipts if key_of(receipt.stream) == key]
+        facts = {"service": key.service, "origin": str(key.origin), "reason": "".join(why)}
+        logger.error("parent does not take a stream", extra=facts)
+        self._resting[key] = monotonic() + REST
 
     async def _heads(self) -> list[sync_pb2.StreamHead]:
         heads = []

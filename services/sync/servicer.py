@@ -41,6 +41,8 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         self, request: pb.CreateInvitationRequest, context: Context
     ) -> pb.Invitation:
         asked = request.HasField("valid_duration")
+        if abs(request.valid_duration.seconds) > domain.INVITATION_LONGEST.total_seconds():
+            raise domain.DurationOutOfRange()
         valid = request.valid_duration.ToTimedelta() if asked else None
         call = call_of(request, request.request_id)
         invited = await self._sync.invite(request.organization_code, valid, call=call)
@@ -126,6 +128,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
             await self._sync.nodes(),
             await self._sync.streams(),
             {key: from_proof(proof) for key, proof in proofs.items()},
+            self._sync.services,
         )
         return pb.Network(nodes=[to_network_node(state, proofs) for state in states])
 
@@ -137,6 +140,7 @@ def from_proof(proof: log_pb2.Proof) -> Proof:
         applied=proof.applied,
         counts={count.kind: count.records for count in proof.counts},
         certify_time=proof.certify_time.ToDatetime() if proof.HasField("certify_time") else None,
+        compare_age=proof.compare_age.ToTimedelta(),
     )
 
 

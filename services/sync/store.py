@@ -23,18 +23,9 @@ class Nodes:
         self._conn = conn
 
     async def list(self) -> list[Node]:
-        """All of them, each once."""
-        rows = await self._conn.fetch(
-            f"SELECT DISTINCT ON (id) {NODE} FROM nodes ORDER BY id, owner_epoch DESC, version DESC"
-        )
+        """All of them, as their parents say."""
+        rows = await self._conn.fetch(f"SELECT {NODE} FROM nodes WHERE origin = parent")
         return [Node(**row) for row in rows]
-
-    async def lock(self, node: UUID, *, origin: UUID) -> tuple[int, bytes] | None:
-        """The version and hash of this node's own record of a child, if there is one."""
-        row = await self._conn.fetchrow(
-            "SELECT version, hash FROM nodes WHERE id = $1 AND origin = $2 FOR UPDATE", node, origin
-        )
-        return (row["version"], row["hash"]) if row else None
 
     async def add(self, change: Change, node: Node, *, origin: UUID) -> None:
         await self._conn.execute(

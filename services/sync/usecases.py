@@ -1,8 +1,18 @@
 """The use cases of sync.  Each is one transaction: load, decide, save, announce."""
 
 import hashlib
+import logging
+import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -10,8 +20,11 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
+from google.protobuf.duration_pb2 import Duration
+
 from kit import frames
 from kit.db import Pool
+from kit.records import CHANNELS
 from kit.rpc import Call
 from kit.sealing import Sealer
 from services.sync import domain
@@ -19,6 +32,8 @@ from services.sync.domain import Invitation, Node, Stream, StreamKey
 from services.sync.events import joined
 from services.sync.store import Store
 from smartunion.sync.v1 import frame_pb2, sync_pb2
+
+logger = logging.getLogger(__name__)
 
 PUSH_BYTES = 512 * 1024
 """About how much one push carries; NATS takes messages of at most 1 MiB."""
@@ -81,17 +96,20 @@ class Sync:
         *,
         admit: Admit,
         nats_url: str,
+        services: Sequence[str],
         wake: Callable[[], None],
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """
         Args:
             own: this node; its parent is not known here.
+            services: the services of this node: of every node below, the same are expected.
             nats_url: what children are told of this node's NATS; empty if there is none.
             wake: called after a commit that wrote to the outbox.
         """
         self._pool, self._sealer, self.own = pool, sealer, own
         self._admit, self._nats_url, self._wake, self._clock = admit, nats_url, wake, clock
+        self.services = services
         self.wants = Wants()
         self.stored: list[Callable[[set[str]], None]] = []
         """Called with the services of which frames were stored, after each commit."""
@@ -210,16 +228,22 @@ class Sync:
 
     async def push(
         self, child: UUID, pushed: Sequence[frame_pb2.Frame], heads: Sequence[sync_pb2.StreamHead]
-    ) -> list[Stream]:
+    ) -> tuple[list[Stream], dict[StreamKey, str]]:
         """Store what follows of each stream; how far each stream of the child goes.
 
         Frames that are known are passed over, and frames after a hole: the receipt says where to
-        go on.
+        go on.  Also the streams of which a frame was refused, with the reason.
         """
+        refused: dict[StreamKey, str] = {}
         async with self.transaction() as store:
-            nodes = {node.id: node for node in await store.nodes.list()}
+            nodes = domain.tree(self.own.id, await store.nodes.list())
             for frame in pushed:
-                await self._store_frame(store, child, nodes, frame)
+                try:
+                    await self._store_frame(store, child, nodes, frame)
+                except (domain.FrameRejected, domain.OriginForeign) as refusal:
+                    refused[key_of(frame.stream)] = refusal.reason  # the other streams go on
+                    facts = {"child": str(child), "reason": refusal.reason}
+                    logger.error("frame refused", extra=facts)
             told = {key_of(head.stream): head for head in heads}
             known = {
                 key: head
@@ -227,7 +251,7 @@ class Sync:
                 if _below(key.origin, child, self.own.id, nodes)
             }
             await store.streams.hear(
-                [(key, head.head, head.heard_age.ToTimedelta()) for key, head in known.items()],
+                [(key, head.head, _age(head.heard_age)) for key, head in known.items()],
                 via=child,
             )
             for key in (key for key, head in known.items() if head.rewound):
@@ -235,16 +259,22 @@ class Sync:
             streams = [stream for stream in await store.streams.list() if stream.via == child]
         if pushed:
             self._tell({frame.stream.service for frame in pushed})
-        return streams
+        return streams, refused
 
     async def receive(
         self, child: UUID, request: sync_pb2.PushFramesRequest
     ) -> sync_pb2.PushFramesResponse:
         """A push of a child, however it came: stored, and answered with receipts and wants."""
-        streams = await self.push(child, request.frames, request.heads)
+        streams, refused = await self.push(child, request.frames, request.heads)
         alive = self.wants.alive()
         return sync_pb2.PushFramesResponse(
-            receipts=[to_receipt(stream) for stream in streams],
+            receipts=[
+                *(to_receipt(stream) for stream in streams if stream.key not in refused),
+                *(
+                    sync_pb2.Receipt(stream=to_stream(key), refused=reason)
+                    for key, reason in refused.items()
+                ),
+            ],
             wants=[
                 to_want(stream.key, *alive[stream.key]) for stream in streams if stream.key in alive
             ],
@@ -296,7 +326,8 @@ class Sync:
         gaps: list[StreamKey] = []
         async with self.transaction() as store:
             await store.frames.settle(reader, cursors.items())
-            keys = {node.id: node.public_key for node in await store.nodes.list()}
+            nodes = domain.tree(self.own.id, await store.nodes.list())
+            keys = {node.id: node.public_key for node in nodes.values()}
             for stream in sorted(await store.streams.list(), key=_urgent_first):
                 foreign = stream.key.service == reader and stream.via is not None
                 if not foreign or stream.key.origin not in keys:
@@ -315,9 +346,14 @@ class Sync:
         return found, gaps
 
     async def next_push(
-        self, cursors: Mapping[StreamKey, int], again: Mapping[StreamKey, set[int]]
-    ) -> list[frame_pb2.Frame]:
-        """What the parent is sent next: what it asked for again, then what follows its receipts."""
+        self, cursors: Mapping[StreamKey, int], again: Mapping[StreamKey, set[int]],
+        resting: Collection[StreamKey] = (),
+    ) -> list[frame_pb2.Frame]:  # fmt: skip
+        """What the parent is sent next: what it asked for again, then what follows its receipts.
+
+        Args:
+            resting: streams that the parent does not take at the moment.
+        """
         found: list[bytes] = []
         async with self.transaction() as store:
             for key, numbers in again.items():
@@ -325,7 +361,7 @@ class Sync:
             for stream in sorted(await store.streams.list(), key=_urgent_first):
                 after = cursors.get(stream.key, 0)
                 room = PUSH_BYTES - sum(map(len, found))
-                if stream.frame <= after or room <= 0:
+                if stream.frame <= after or room <= 0 or stream.key in resting:
                     continue
                 rows = await store.frames.after(stream.key, after, most=room)
                 whole = [row for at, row in enumerate(rows) if row["number"] == after + 1 + at]
@@ -356,10 +392,22 @@ class Sync:
         async with self.transaction() as store:
             return await store.frames.free(own=self.own.id, parent=parent, keep=keep)
 
-    async def nodes(self) -> list[Node]:
-        """The nodes below."""
+    async def nodes(self) -> dict[UUID, Node]:
+        """The nodes below, parents before children."""
         async with self.transaction() as store:
-            return await store.nodes.list()
+            return domain.tree(self.own.id, await store.nodes.list())
+
+    async def compare_receipts(self, receipts: Sequence[sync_pb2.Receipt]) -> None:
+        """Show own streams of which the parent has stored more than there is here, or other: this
+        node was restored from a backup."""
+        told = {key_of(receipt.stream): receipt for receipt in receipts if not receipt.refused}
+        for stream in await self.streams():
+            receipt = told.get(stream.key)
+            if receipt is None or stream.via is not None or stream.rewound:
+                continue
+            other = receipt.frame == stream.frame and receipt.hash != stream.hash
+            if receipt.frame > stream.frame or other:
+                await self.lost(stream.key)
 
     def _tell(self, services: set[str]) -> None:
         for told in self.stored:
@@ -367,7 +415,14 @@ class Sync:
 
 
 def key_of(stream: frame_pb2.Stream) -> StreamKey:
-    """The key of a stream on the wire."""
+    """The key of a stream on the wire.
+
+    Raises:
+        StreamMalformed: if it can be none.
+    """
+    named = re.fullmatch("[a-z]{1,32}", stream.service) and stream.channel in CHANNELS
+    if len(stream.origin) != 16 or not named:
+        raise domain.StreamMalformed()
     return StreamKey(UUID(bytes=stream.origin), stream.service, stream.channel)
 
 
@@ -415,6 +470,11 @@ async def _next(
             await store.frames.verify(key, frame.number)
         part.append(frame)
     return part
+
+
+def _age(duration: Duration) -> timedelta:
+    """A duration as it was told: never of the future, and not older than a year."""
+    return timedelta(seconds=min(max(duration.seconds, 0), 31_536_000))
 
 
 def _urgent_first(stream: Stream) -> tuple[bool, str, str]:

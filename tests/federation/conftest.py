@@ -24,6 +24,24 @@ class Line:
     def all(self) -> tuple[Node, ...]:
         return self.nation, self.province, self.city
 
+    def check_alive(self) -> None:
+        """That no service has ended by itself."""
+        for node in self.all:
+            for name, (_, task) in node.running.items():
+                if task.done():
+                    raise RuntimeError(f"{name} of {node.code} ended") from task.exception()
+
+    async def shown(self) -> dict[str, dict[str, str]]:
+        """What each node that answers shows of the city, for a failure to print."""
+        found = {}
+        for node in self.all:
+            city = (await node.network()).get("5101")
+            found[node.code] = {
+                f"{stream.service}/{stream.proof.channel}": f"head {stream.head} {stream.proof}"
+                for stream in (city.streams if city else ())
+            }
+        return found
+
 
 async def make_line(postgres: str, folder: Path) -> Line:
     """Three nodes that have not been started."""

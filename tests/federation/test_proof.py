@@ -135,3 +135,25 @@ async def test_a_service_that_was_restored_alone_is_shown_as_rewound_everywhere(
     await doomed.city.things.add(1)
     await verdict_is(doomed.city, doomed.city, "REWOUND")
     await verdict_is(doomed.nation, doomed.city, "REWOUND")
+
+
+async def test_a_node_that_was_restored_as_a_whole_is_shown_as_rewound(doomed: Line) -> None:
+    """All its databases are of one moment; it has numbered nothing anew yet."""
+    await settled(doomed, 10)
+    for _ in range(3):
+        await doomed.city.things.add(5)
+        await proved(doomed, {})
+    await doomed.city.stop()
+    conn = await plain(doomed.city.databases["sync"])
+    await conn.execute(
+        """
+        WITH gone AS (DELETE FROM frames WHERE service = 'things' AND number > 2)
+        UPDATE streams SET frame = 2, hash = frames.hash, number = 11, head = 11
+          FROM frames WHERE streams.service = 'things' AND frames.service = 'things'
+           AND frames.number = 2
+        """
+    )
+    await conn.close()
+    await doomed.city.start()
+    await verdict_is(doomed.city, doomed.city, "REWOUND")
+    await verdict_is(doomed.nation, doomed.city, "REWOUND")

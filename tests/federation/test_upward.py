@@ -14,9 +14,13 @@ async def proved(line: Line, expected: dict[UUID, int], *, within: float = 20) -
     """The nation holds these versions, exactly what the city holds, and says COMPLETE of it."""
 
     async def check() -> None:
+        line.check_alive()
         held = await line.city.things.versions(line.city.id)
-        assert held | expected == held
-        assert await line.nation.things.versions(line.city.id) == held
+        above = await line.nation.things.versions(line.city.id)
+        lost = {id_ for id_, version in held.items() if above.get(id_) != version}
+        assert held | expected == held, "the city lost what it acknowledged"
+        assert not lost, f"{len(lost)} of {len(held)} not at the nation: {await line.shown()}"
+        assert len(above) == len(held)
         proof = await line.nation.proof(line.city)
         assert log_pb2.Verdict.Name(proof.verdict) == "COMPLETE"
         assert sum(count.records for count in proof.counts) == len(held)

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.sync import domain
-from services.sync.domain import Node, Proof, Stream, StreamKey, Verdict, check_code, network
+from services.sync.domain import (
+    Node,
+    Proof,
+    Stream,
+    StreamKey,
+    Verdict,
+    check_code,
+    network,
+    tree,
+)
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -18,6 +27,10 @@ def a_node(code: str, parent: Node | None = None) -> Node:
         id=uuid4(), parent=parent.id if parent else None, organization_code=code,
         display_name=code, level="city", public_key=bytes(32),
     )  # fmt: skip
+
+
+def by_id(*nodes: Node) -> dict[UUID, Node]:
+    return {node.id: node for node in nodes}
 
 
 def a_stream(origin: UUID, *, head: int = 5, rewound: bool = False, age: float = 0) -> Stream:
@@ -37,7 +50,7 @@ def test_a_parent_counts_its_own_members_and_those_below() -> None:
     cities = [a_node("5107", province), a_node("5101", province)]
     streams = [a_stream(node.id) for node in (nation, province, *cities)]
     proofs = {s.key: a_proof(Verdict.COMPLETE, members=10) for s in streams}
-    states = network(nation, [*cities, province], streams, proofs)
+    states = network(nation, tree(nation.id, [*cities, province]), streams, proofs)
     assert [state.node.organization_code for state in states] == ["0", "51", "5101", "5107"]
     assert [sum(s.members for s in state.subtree) for state in states] == [40, 30, 10, 10]
     assert all(state.covered for state in states)
@@ -45,7 +58,7 @@ def test_a_parent_counts_its_own_members_and_those_below() -> None:
 
 def test_a_node_of_which_nothing_came_is_unproven_and_not_connected() -> None:
     nation = a_node("0")
-    [_, province] = network(nation, [a_node("51", nation)], [], {})
+    [_, province] = network(nation, by_id(a_node("51", nation)), [], {})
     assert province.verdict is Verdict.UNPROVEN
     assert not province.connected and not province.covered
 
@@ -61,7 +74,7 @@ def test_the_worst_stream_speaks_for_the_node(verdicts: list[Verdict]) -> None:
                    rewound=False, via=None)
         )  # fmt: skip
         proofs[key] = a_proof(verdict)
-    [state] = network(node, [], streams, proofs)
+    [state] = network(node, {}, streams, proofs)
     assert state.verdict == max(verdicts)
     assert state.covered == (set(verdicts) == {Verdict.COMPLETE})
 
@@ -69,7 +82,7 @@ def test_the_worst_stream_speaks_for_the_node(verdicts: list[Verdict]) -> None:
 def test_a_rewound_stream_is_shown_whatever_its_proof_says() -> None:
     node = a_node("51")
     stream = a_stream(node.id, rewound=True)
-    [state] = network(node, [], [stream], {stream.key: a_proof(Verdict.COMPLETE)})
+    [state] = network(node, {}, [stream], {stream.key: a_proof(Verdict.COMPLETE)})
     assert state.verdict is Verdict.REWOUND
 
 
@@ -78,9 +91,10 @@ def test_what_is_known_and_not_applied_is_lag() -> None:
     province = a_node("51", nation)
     stream = a_stream(province.id, head=9)
     [_, state] = network(
-        nation, [province], [stream], {stream.key: a_proof(Verdict.COMPLETE, applied=5)}
+        nation, by_id(province), [stream], {stream.key: a_proof(Verdict.COMPLETE, applied=5)}
     )
     assert state.lag == 4
+    assert not state.covered
 
 
 def test_a_node_with_one_silent_service_is_not_connected() -> None:
@@ -91,7 +105,7 @@ def test_a_node_with_one_silent_service_is_not_connected() -> None:
         key=StreamKey(province.id, "sync", "records"), frame=1, hash=b"", number=1, head=1,
         heard_age=timedelta(seconds=60), rewound=False, via=None,
     )  # fmt: skip
-    [_, state] = network(nation, [province], [fresh, silent], {})
+    [_, state] = network(nation, by_id(province), [fresh, silent], {})
     assert not state.connected
 
 
@@ -108,3 +122,46 @@ def test_a_division_lies_below_its_own_prefixes_only(code: str) -> None:
     other = f"{(int(code[0]) % 9) + 1}{code[1:]}"
     with pytest.raises(domain.OrganizationNotBelow):
         check_code(other[:6], below=code[:2])
+
+
+def test_a_node_that_does_not_show_the_records_of_every_service_is_unproven() -> None:
+    nation = a_node("0")
+    province = a_node("51", nation)
+    stream = a_stream(province.id)
+    proofs = {stream.key: a_proof(Verdict.COMPLETE)}
+    for services, verdict in (
+        (("membership",), Verdict.COMPLETE),
+        (("membership", "sync"), Verdict.UNPROVEN),
+    ):
+        [_, state] = network(nation, by_id(province), [stream], proofs, services)
+        assert state.verdict is verdict
+
+
+def test_a_verdict_that_no_certificate_has_renewed_is_none() -> None:
+    node = a_node("51")
+    stream, silent = a_stream(node.id), a_stream(node.id, age=600)
+    old = Proof(
+        verdict=Verdict.COMPLETE, applied=5, counts={}, certify_time=NOW,
+        compare_age=timedelta(minutes=4),
+    )  # fmt: skip
+    [state] = network(node, {}, [stream], {stream.key: old})
+    assert state.verdict is Verdict.UNPROVEN
+    nation = a_node("0")
+    province = a_node("51", nation)
+    silent = a_stream(province.id, age=600)
+    [_, state] = network(nation, by_id(province), [silent], {silent.key: old})
+    assert state.verdict is Verdict.COMPLETE and not state.connected  # as of the last certificate
+
+
+def test_a_node_cannot_claim_one_that_is_known_above_it() -> None:
+    nation = a_node("0")
+    province, sibling = a_node("51", nation), a_node("52", nation)
+    city = a_node("5101", province)
+    forged = [
+        Node(id=known.id, parent=parent, organization_code="5109", display_name="forged",
+             level="city", public_key=b"x" * 32)
+        for known, parent in ((sibling, province.id), (nation, province.id), (province, city.id))
+    ]  # fmt: skip
+    found = tree(nation.id, [*forged, city, sibling, province])
+    assert list(found.values()) == [province, sibling, city]
+    network(nation, found, [], {})
