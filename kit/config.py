@@ -1,16 +1,40 @@
 """The settings that every service of a node shares, read from the environment: SMARTUNION_…"""
 
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import asyncpg
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from kit.db import PASSING
+
+PREFIX = "SMARTUNION_"
+WRONG_DATABASE = (
+    *PASSING,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+"""What a database answers, or that it does not, when its address or its rights are wrong."""
+
+
+class SecretMalformed(Exception):
+    """The text says which file, never what is in it."""
 
 
 class Settings(BaseSettings):
     """What a service must know of its node.  Read only by its `__main__`."""
 
-    model_config = SettingsConfigDict(env_prefix="SMARTUNION_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, hide_input_in_errors=True
+    )  # The input holds passwords.
 
     database_url: str
     """postgresql://role:password@host:port/database of this service."""
@@ -31,12 +55,84 @@ class Settings(BaseSettings):
     """national, province, city, county, township, grassroots or group."""
     secrets: Path
     """The folder with node.key, data.key and token.key, each 32 bytes in hex."""
-    peers: dict[str, str] = {}
-    """host:port of the node's services, by name."""
+    peers: dict[str, str] = Field(default={}, validate_default=True)
+    """host:port of the node's services, by name; `sync` is needed."""
     keep_days: float = 7.0
     """How many days an entry or frame is kept after all its readers have passed it: longer than
     the age of any backup that may be restored."""
 
     def secret(self, name: str) -> bytes:
-        """The 32 bytes of one secret."""
-        return bytes.fromhex((self.secrets / name).read_text().strip())
+        """The 32 bytes of one secret.
+
+        Raises:
+            OSError: if the file cannot be read.
+            SecretMalformed: if it holds something else.
+        """
+        path = self.secrets / name
+        try:
+            secret = bytes.fromhex(path.read_text().strip())
+        except ValueError:
+            secret = b""
+        if len(secret) != 32:
+            raise SecretMalformed(
+                f"{path} does not hold 32 bytes in hex; write 64 hex digits there"
+            )
+        return secret
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_dsn(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            if parts.scheme in ("postgresql", "postgres") and parts.port != 0:
+                return url
+        except ValueError:  # Its text may quote the password.
+            pass
+        raise ValueError("write postgresql://role:password@host:port/database")
+
+    @field_validator("peers")
+    @classmethod
+    def _has_sync(cls, peers: dict[str, str]) -> dict[str, str]:
+        if "sync" not in peers:
+            raise ValueError('the peer "sync" is missing; write {"sync": "host:port"}')
+        return peers
+
+
+@contextmanager
+def explained(plain: type[Exception]) -> Iterator[None]:
+    """What an operator can put right ends the process: one line on stderr, and code 1.
+
+    Args:
+        plain: an error whose own text says what to do.
+    """
+    try:
+        yield
+    except (SecretMalformed, plain) as error:
+        sys.exit(str(error))
+    except (ValidationError, SettingsError) as error:
+        sys.exit(_of_settings(error))
+    except WRONG_DATABASE as error:
+        sys.exit(_of_surroundings(error))
+
+
+def _of_settings(error: ValidationError | SettingsError) -> str:
+    """Which variables are wrong, and how; never their values."""
+    if isinstance(error, SettingsError):
+        field = re.search(r'field "(\w+)"', str(error))
+        return f"{PREFIX}{field[1].upper() if field else '…'} is wrong: it is no JSON"
+    found = []
+    for one in error.errors(include_url=False, include_context=False, include_input=False):
+        name = f"{PREFIX}{one['loc'][0]}".upper() if one["loc"] else PREFIX
+        said = one["msg"].removeprefix("Value error, ")
+        found.append(f"set {name}" if one["type"] == "missing" else f"{name} is wrong: {said}")
+    return "; ".join(found)
+
+
+def _of_surroundings(error: Exception) -> str:
+    """What could not be read or reached.  The text of a database's error may quote its row."""
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot use {error.filename}: {error.strerror}; see {PREFIX}SECRETS"
+    return (
+        f"the database does not let us work ({type(error).__name__}); "
+        f"start it, or set {PREFIX}DATABASE_URL right"
+    )

@@ -1,13 +1,13 @@
 """python -m services.membership: everything is made here, once, and handed down."""
 
 import asyncio
-import sys
 from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from kit import server
+from kit.config import explained
 from kit.db import Database, Pool
 from kit.server import Assembly, CannotServe, Parts
 from kit.telemetry import setup_logging
@@ -78,10 +78,8 @@ async def seeded(code: str, pool: Pool) -> Organization:
 async def main() -> None:
     """Serve until SIGTERM, with the settings of the environment."""
     setup_logging("membership")
-    try:
+    with explained(CannotServe):
         await serve(Settings(), server.stop_on_signals())
-    except CannotServe as problem:
-        sys.exit(str(problem))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """python -m services.sync: everything is made here, once, and handed down."""
 
 import asyncio
-import sys
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -11,6 +10,7 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import accounts, server
+from kit.config import explained
 from kit.db import PASSING
 from kit.records import CHANNELS
 from kit.server import Assembly, CannotServe, Parts
@@ -101,10 +101,8 @@ async def free_forever(sync: Sync, keep: timedelta, *, parent: bool) -> None:
 async def main() -> None:
     """Serve until SIGTERM, with the settings of the environment."""
     setup_logging("sync")
-    try:
+    with explained(CannotServe):
         await serve(Settings(), server.stop_on_signals())
-    except CannotServe as problem:
-        sys.exit(str(problem))
 
 
 if __name__ == "__main__":

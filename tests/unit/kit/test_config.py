@@ -1,0 +1,71 @@
+"""What an operator reads when a service cannot start: one line, without a traceback or secret."""
+
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SERVICES = pytest.mark.parametrize("service", ["membership", "sync"])
+
+
+def started(service: str, folder: Path, **changes: str | None) -> str:
+    """What it says on stderr with settings that are right but for `changes`, as it ends."""
+    for name in ("data.key", "token.key", "node.key"):
+        if not (folder / name).exists():
+            (folder / name).write_text(secrets.token_hex(32))
+    settings: dict[str, str | None] = {
+        "database_url": "postgresql://me:geheim@127.0.0.1:1/x", "profile": "development",
+        "node": "01890a5d-ac96-774b-bcce-b302099a8057", "node_name": "x", "organization": "51",
+        "level": "province", "secrets": str(folder), "peers": '{"sync": "127.0.0.1:1"}',
+        **changes,
+    }  # fmt: skip
+    others = {name: value for name, value in os.environ.items() if "SMARTUNION" not in name}
+    variables = {f"SMARTUNION_{name}".upper(): value for name, value in settings.items() if value}
+    ended = subprocess.run(
+        [sys.executable, "-m", f"services.{service}"], capture_output=True, text=True, timeout=60,
+        env={**others, "PYTHONPATH": os.pathsep.join(sys.path), **variables},
+    )  # fmt: skip
+    assert ended.returncode == 1, ended.stderr
+    assert "geheim" not in ended.stderr
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    return ended.stderr
+
+
+@SERVICES
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"node": None, "secrets": None}, "set SMARTUNION_NODE; set SMARTUNION_SECRETS"),
+        ({"keep_days": "geheim"}, "SMARTUNION_KEEP_DAYS is wrong"),
+        ({"database_url": "mysql://geheim"}, "SMARTUNION_DATABASE_URL is wrong"),
+        ({"database_url": "postgresql://me:gehe#im@h:geheim/x"}, "SMARTUNION_DATABASE_URL"),
+        ({"peers": "geheim"}, "SMARTUNION_PEERS is wrong"),
+        ({"peers": "{}"}, 'the peer "sync" is missing'),
+        ({"peers": None}, 'the peer "sync" is missing'),
+        ({"profile": "production"}, "set profile = development"),
+        ({"secrets": "/nowhere"}, "cannot use /nowhere/token.key"),
+        ({}, "SMARTUNION_DATABASE_URL"),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    service: str, changes: dict[str, str | None], said: str, tmp_path: Path
+) -> None:
+    assert said in started(service, tmp_path, **changes)
+
+
+@SERVICES
+def test_a_secret_that_is_none_is_named(service: str, tmp_path: Path) -> None:
+    (tmp_path / "token.key").write_text("geheim")
+    assert "token.key does not hold 32 bytes in hex" in started(service, tmp_path)
+
+
+@SERVICES
+async def test_a_database_that_knows_no_such_role(
+    service: str, postgres: str, tmp_path: Path
+) -> None:
+    url = postgres.replace(postgres.partition("//")[2].partition("@")[0], "me:geheim")
+    line = started(service, tmp_path, database_url=url)
+    assert "SMARTUNION_DATABASE_URL" in line
