@@ -1,7 +1,7 @@
 """A service from its settings to its last answered call: everything is made here, once.
 
-SIGTERM drains: health says NOT_SERVING, calls in flight finish, background tasks end between two
-transactions, and the process exits 0.
+SIGTERM drains: health says NOT_SERVING, calls in flight finish, background tasks are cancelled (a
+transaction that is cut is rolled back), and the process exits 0.
 """
 
 import asyncio
