@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -21,6 +21,7 @@ from grpc_status import rpc_status
 from kit import tokens
 from kit.db import PASSING
 from kit.errors import InvalidArgument, PermissionDenied, Refusal, Unauthenticated, Unavailable
+from kit.ids import uuid_of
 from smartunion.event.v1 import access_pb2
 from smartunion.event.v1.access_pb2 import Access
 
@@ -43,6 +44,9 @@ CHANNEL_OPTIONS = (
 """Of every channel that a node opens: a line that swallows bytes is noticed in 15 s, and what
 `http_proxy` says is for web pages, not for neighbours."""
 
+MOST_KEY_CHARACTERS = 100
+"""Of an item of a list: an id, a code, a number."""
+
 OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 """Not ours, and open to everyone: they carry no option."""
 
@@ -61,6 +65,11 @@ class RequestIdMalformed(InvalidArgument):
 class NameMalformed(InvalidArgument):
     message = "the format is {format}, not {name}"
     chinese = "格式应为 {format}，而不是 {name}"
+
+
+class EnumNumberUnknown(InvalidArgument):
+    message = "the number {number} stands for nothing here; the known ones are {known}"
+    chinese = "编号 {number} 没有含义；可用的编号是 {known}"
 
 
 class PageTokenForeign(InvalidArgument):
@@ -133,10 +142,17 @@ def uuid_in(name: str, collection: str, *, field: str = "name") -> UUID:
     prefix, _, identifier = name.partition("/")
     try:
         if prefix == collection:
-            return UUID(identifier)
+            return uuid_of(identifier)
     except ValueError:
         pass
     raise NameMalformed(field=field, format=f"{collection}/{{uuid}}", name=name[:100])
+
+
+def check_enum(number: int, known: Iterable[int], *, field: str) -> None:
+    """Raises EnumNumberUnknown if a number is none of an enum's: proto3 lets any pass."""
+    numbers = list(known)
+    if number not in numbers:
+        raise EnumNumberUnknown(field=field, number=number, known=", ".join(map(str, numbers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +161,8 @@ class Page:
 
     size: int
     key: str
-    """The key of the last item of the page before; empty for the first page."""
+    """The key of the last item of the page before; empty for the first page.  Anyone can make a
+    token, so it is printable ASCII and short, and no more is known of it."""
     question: str
     """A hash of the request but for its page, so that a token of another request is refused."""
 
@@ -161,7 +178,7 @@ def page_of(request: Any, *, usual: int = 100, most: int = 1000) -> Page:
 
     Raises:
         PageSizeOutOfRange: if it is negative or more than `most`.
-        PageTokenForeign: if the token was not made for the same request.
+        PageTokenForeign: if the token was not made for the same request, or not here.
     """
     if not 0 <= request.page_size <= most:
         raise PageSizeOutOfRange(page_size=request.page_size, most=most)
@@ -177,12 +194,17 @@ def page_of(request: Any, *, usual: int = 100, most: int = 1000) -> Page:
 
 def _page_key(token: str, question: str) -> str:
     try:
-        asked, key = json.loads(urlsafe_b64decode(token))
-    except (ValueError, TypeError):
+        found = json.loads(urlsafe_b64decode(token))
+    except (ValueError, RecursionError):
         raise PageTokenForeign() from None
-    if asked != question or not isinstance(key, str):
-        raise PageTokenForeign()
-    return key
+    match found:
+        case [str(asked), str(key)] if asked == question and _is_key(key):
+            return key
+    raise PageTokenForeign()
+
+
+def _is_key(text: str) -> bool:
+    return len(text) <= MOST_KEY_CHARACTERS and text.isascii() and text.isprintable()
 
 
 def to_status(refusal: Refusal, *, domain: str) -> status_pb2.Status:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from kit.rpc import Context, call_of, page_of, uuid_in
+from kit.rpc import Context, call_of, check_enum, page_of, uuid_in
 from services.membership.domain import identity
 from services.membership.domain.identity import Person
 from services.membership.domain.members import Application, Member
@@ -67,6 +67,7 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
     async def ListApplications(
         self, request: pb.ListApplicationsRequest, context: Context
     ) -> pb.ListApplicationsResponse:
+        check_enum(request.state, pb.Application.State.values(), field="state")
         page = page_of(request)
         found, key = await self._applications.page(request.parent, state=request.state, page=page)
         return pb.ListApplicationsResponse(
@@ -137,6 +138,7 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
     async def ListRosterRows(
         self, request: pb.ListRosterRowsRequest, context: Context
     ) -> pb.ListRosterRowsResponse:
+        check_enum(request.outcome, pb.RosterRow.Outcome.values(), field="outcome")
         page = page_of(request)
         found, key = await self._rosters.page_of_rows(
             uuid_in(request.parent, "rosters", field="parent"), outcome=request.outcome, page=page

@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta, timezone
 from stdnum.cn import ric
 
 from kit.errors import InvalidArgument
+from services.membership.domain.texts import CONTROLS
 
 BEIJING = timezone(timedelta(hours=8))
 MOST_NAME_CHARACTERS = 50
@@ -19,7 +20,6 @@ _UNSEEN = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]+")
 _DASHES = re.compile(r"[-\u2010-\u2015\u2212]+")
 _ROUNDED = re.compile(r"\d(\.\d+)?E\+?\d\d?")
 _PHONE = re.compile(r"1[3-9]\d{9}", re.ASCII)
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ID_NUMBER = re.compile(r"\d{17}[0-9X]", re.ASCII)
 
 
@@ -122,7 +122,7 @@ def full_name_of(text: str, *, field: str = "full_name") -> str:
     name = text.strip()
     if not 1 <= len(name) <= MOST_NAME_CHARACTERS:
         raise FullNameLength(field=field, length=len(name))
-    if _CONTROLS.search(name):
+    if CONTROLS.search(name):
         raise FullNameCharacters(field=field)
     return name
 

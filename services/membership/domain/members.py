@@ -8,6 +8,7 @@ from uuid import UUID
 from kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from services.membership.domain.identity import Person, beijing_date
 from services.membership.domain.records import Header
+from services.membership.domain.texts import check_characters
 
 MOST_REASON_CHARACTERS = 500
 
@@ -44,11 +45,6 @@ class RejectReasonLength(InvalidArgument):
     field = "reason"
     message = "a reason that the applicant is told has 1 to 500 characters, not {length}"
     chinese = "告知申请人的理由应为 1 至 500 个字，而不是 {length} 个"
-
-
-class TextCharacters(InvalidArgument):
-    message = "a text holds no NUL characters"
-    chinese = "文本中不得含有 NUL 字符"
 
 
 class ApplicationState(IntEnum):
@@ -175,14 +171,14 @@ class Application:
 
         Raises:
             RejectReasonLength: unless the trimmed reason has 1 to 500 characters.
+            TextCharacters: if it holds control characters other than line breaks and tabs.
             AlreadyDecided: unless the application is pending.
             OwnedElsewhere: if this is a copy.
         """
         told = reason.strip()
         if not 1 <= len(told) <= MOST_REASON_CHARACTERS:
             raise RejectReasonLength(length=len(told))
-        if "\0" in told:
-            raise TextCharacters(field="reason")
+        check_characters(told, field="reason", lines=True)
         decided = replace(
             self._decided(by=by, at=at), state=ApplicationState.REJECTED, reject_reason=told
         )

@@ -6,6 +6,7 @@ from enum import IntEnum
 from uuid import UUID, uuid5
 
 from kit.errors import FailedPrecondition, InvalidArgument, NotFound
+from kit.ids import uuid_of
 
 NAMESPACE = UUID("5138f56d-5c2f-5e91-94af-28a73922d314")
 """The namespace of seeded organisations: an id is the UUIDv5 of the division code in it, so nodes
@@ -102,6 +103,15 @@ def organization_id(code: str) -> UUID:
     return uuid5(NAMESPACE, code)
 
 
+def is_code(text: str) -> bool:
+    """Whether a text has the form of a division code.
+
+    >>> is_code("5101"), is_code("510"), is_code("５１")
+    (True, False, False)
+    """
+    return text.isascii() and text.isdigit() and len(text) in _LEVELS
+
+
 def organization_in(name: str, *, field: str = "name") -> UUID:
     """The id in `organizations/{uuid}` or `organizations/{code}`.
 
@@ -110,10 +120,10 @@ def organization_in(name: str, *, field: str = "name") -> UUID:
     """
     collection, _, key = name.partition("/")
     if collection == "organizations":
-        if key.isascii() and key.isdigit() and len(key) in _LEVELS:
+        if is_code(key):
             return organization_id(key)
         try:
-            return UUID(key)
+            return uuid_of(key)
         except ValueError:
             pass
     raise OrganizationNameMalformed(field=field, name=name[:100])

@@ -5,6 +5,7 @@ from enum import IntEnum
 from uuid import UUID
 
 from kit.errors import FailedPrecondition, InvalidArgument, NotFound, Refusal, Unavailable
+from services.membership.domain.texts import check_characters
 
 MOST_BYTES = 2**28
 MOST_PART_BYTES = 2**20
@@ -69,6 +70,11 @@ class ChecksumDifferent(FailedPrecondition):
         "create the roster again"
     )
     chinese = "收到的内容与所声明的文件不一致（SHA-256 不同）；请重新创建花名册"
+
+
+class ImportFailed(FailedPrecondition):
+    message = "the import failed unexpectedly; what is done stays; upload the rest again"
+    chinese = "导入意外失败；已完成的部分保留；请将其余部分重新上传"
 
 
 class Stopping(Unavailable):
@@ -163,11 +169,12 @@ def announce_roster(
     """A roster that waits for its content.
 
     Raises:
-        FileNameLength, RosterSize, ChecksumLength: if what is announced is wrong.
+        FileNameLength, TextCharacters, RosterSize, ChecksumLength: if what is announced is wrong.
     """
-    file_name = file_name.replace("\0", "").strip()
+    file_name = file_name.strip()
     if not 1 <= len(file_name) <= 255:
         raise FileNameLength(length=len(file_name))
+    check_characters(file_name, field="roster.file_name")
     if not 1 <= size_bytes <= MOST_BYTES:
         raise RosterSize(size_bytes=size_bytes)
     if len(sha256) != 32:

@@ -13,6 +13,7 @@ from kit.errors import FailedPrecondition, InvalidArgument, Refusal
 from services.membership.domain.identity import Person, person_of
 from services.membership.domain.members import AlreadyAMember, ApplicationPending
 from services.membership.domain.sheet import Header, Row
+from services.membership.domain.texts import check_characters
 
 MOST_NUMBER_CHARACTERS = 100
 _DATE = re.compile(
@@ -148,6 +149,7 @@ def approval_of(day: str, number: str, *, today: date) -> Approval | None:
 
     Raises:
         ApprovalDateMissing, ApprovalNumberMissing, ApprovalNumberLength: if one is wrong.
+        TextCharacters: if the number holds control characters.
         DateMalformed, DateInFuture: if the date is.
     """
     if not day and not number:
@@ -158,6 +160,7 @@ def approval_of(day: str, number: str, *, today: date) -> Approval | None:
         raise ApprovalNumberMissing()
     if len(number) > MOST_NUMBER_CHARACTERS:
         raise ApprovalNumberLength(length=len(number))
+    check_characters(number, field="approval_number", lines=True)
     return Approval(date=date_of(day, today=today), number=number)
 
 

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from kit.ids import uuid7
+from kit.ids import uuid7, uuid_of
 from kit.rpc import Call, Page, PageTokenForeign
 from services.membership import events
 from services.membership.domain import members as domain
@@ -114,6 +114,6 @@ class Members:
 
 def _after(page: Page) -> UUID:
     try:
-        return UUID(page.key) if page.key else FIRST
+        return uuid_of(page.key) if page.key else FIRST
     except ValueError:
         raise PageTokenForeign() from None

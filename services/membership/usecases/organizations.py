@@ -1,7 +1,7 @@
 """Organisations are read here; the seed makes them."""
 
-from kit.rpc import Page
-from services.membership.domain.organizations import Organization, organization_in
+from kit.rpc import Page, PageTokenForeign
+from services.membership.domain.organizations import Organization, is_code, organization_in
 from services.membership.usecases import Means
 
 
@@ -16,6 +16,8 @@ class Organizations:
         self, parent: str, *, subtree: bool, page: Page
     ) -> tuple[list[Organization], str | None]:
         """Those below `parent` in order of code, and the key of the next page."""
+        if page.key and not is_code(page.key):
+            raise PageTokenForeign()
         above = await self._reads.organizations.get(
             organization_in(parent, field="parent"), name=parent
         )

@@ -20,6 +20,8 @@ from services.membership.domain.rows import RowResult
 from services.membership.store import Store
 from services.membership.usecases import Means
 
+MOST_LINE_DIGITS = 18
+"""Of the number of a line in a page token: what PostgreSQL's bigint holds in any case."""
 LOOK = 0.2
 """Seconds after which a watcher looks at a roster that another replica may be importing."""
 
@@ -153,7 +155,6 @@ async def _sha256(store: Store, roster: UUID) -> str:
 
 
 def _line(page: Page) -> int:
-    try:
-        return int(page.key or 0)
-    except ValueError:
-        raise PageTokenForeign() from None
+    if page.key and not (page.key.isdigit() and len(page.key) <= MOST_LINE_DIGITS):
+        raise PageTokenForeign()
+    return int(page.key or 0)
