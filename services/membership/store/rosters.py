@@ -96,6 +96,23 @@ class Rosters:
             place = row["place"]
             yield self._sealer.open(row["content"], _place(roster, place))
 
+    async def delete_abandoned(self, before: UUID) -> int:
+        """Delete those announced before an id was made that never got all their content."""
+        deleted = await self._conn.fetchval(
+            """
+            WITH abandoned AS (
+                SELECT id FROM rosters WHERE state = $1 AND id < $2 FOR UPDATE SKIP LOCKED
+            ), parts AS (
+                DELETE FROM roster_chunks WHERE roster IN (SELECT id FROM abandoned)
+            ), gone AS (
+                DELETE FROM rosters WHERE id IN (SELECT id FROM abandoned) RETURNING id
+            )
+            SELECT count(*) FROM gone
+            """,
+            RosterState.UPLOADING, before,
+        )  # fmt: skip
+        return int(deleted)
+
     async def forget_content(self, roster: UUID) -> None:
         """Delete the parts of the file."""
         await self._conn.execute("DELETE FROM roster_chunks WHERE roster = $1", roster)

@@ -7,10 +7,12 @@ the database while it imports; should it lose that, the count of done rows stops
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -21,7 +23,12 @@ from kit.errors import Refusal
 from kit.sealing import Sealer
 from services.membership.domain.identity import beijing_date
 from services.membership.domain.organizations import Organization
-from services.membership.domain.rosters import Roster, RosterState
+from services.membership.domain.rosters import (
+    ImportFailed,
+    Roster,
+    RosterNotFound,
+    RosterState,
+)
 from services.membership.domain.sheet import ENCODINGS, Header, NoRows, NotText, Row, Sheet
 from services.membership.store import Store
 from services.membership.usecases import Means
@@ -38,6 +45,16 @@ SLICE_BYTES = 2**16
 POLL = 1.0
 """Seconds after which a replica looks for rosters whose importer has died."""
 
+MOST_FAILURES = 5
+"""In a row, of one roster and for an unforeseen reason: more would only repeat it for ever."""
+PAUSE = 1.0
+"""Seconds before the next try after the first such failure; twice as long after each more."""
+ABANDONED = timedelta(days=7)
+"""An upload that has not ended by then goes on no more: whoever began it has begun another, and its
+parts are people's data that nobody needs."""
+SWEEP = 3_600.0
+"""Seconds between two looks for such uploads."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -48,30 +65,60 @@ class Overtaken(Exception):
 class Importer:
     def __init__(self, means: Means, progress: Progress, pool: Pool, sealer: Sealer) -> None:
         self._means, self._progress, self._pool, self._sealer = means, progress, pool, sealer
+        self._failures: dict[UUID, tuple[int, float]] = {}
+        """How often a roster has failed in a row, and when it may be tried again (monotonic)."""
+        self._swept = -SWEEP
 
     async def run(self) -> None:
         """Import what has been uploaded, until cancelled."""
         while True:
             try:
+                await self._sweep()
                 for roster in await self._means.reads.rosters.importing():
-                    await self._import_alone(roster)
+                    if self._failures.get(roster, (0, 0.0))[1] <= time.monotonic():
+                        await self._import_alone(roster)
             except PASSING as error:
                 logger.info("import begins again", extra={"error": type(error).__name__})
             await waited(self._progress.uploaded, POLL)
 
+    async def _sweep(self) -> None:
+        """Now and then, delete the rosters whose upload was given up."""
+        if time.monotonic() - self._swept < SWEEP:
+            return
+        before = self._means.clock() - ABANDONED
+        oldest = UUID(int=int(before.timestamp() * 1_000) << 80)  # An id begins with its time.
+        async with self._means.database.transaction() as store:
+            deleted = await store.rosters.delete_abandoned(oldest)
+        self._swept = time.monotonic()
+        if deleted:
+            logger.info("uploads given up are deleted", extra={"rosters": deleted})
+
     async def _import_alone(self, roster: UUID) -> None:
-        """Import one roster, unless another replica does.  A failure leaves it for another try."""
+        """Import one roster, unless another replica does.  A failure leaves it for another try;
+        too many refuse it."""
         try:
             async with self._alone(roster) as alone:
                 if alone:
                     await self._import(await self._means.reads.rosters.get(roster))
+                    self._failures.pop(roster, None)
         except PASSING:
             raise
         except Overtaken:
+            self._failures.pop(roster, None)
             logger.info("import goes on elsewhere", extra={"roster": str(roster)})
         except Exception as error:
             extra = {"roster": str(roster), "error": type(error).__name__}
             logger.error("import failed", extra=extra)  # The text of an error may quote a row.
+            await self._count_failure(roster)
+
+    async def _count_failure(self, roster: UUID) -> None:
+        count = self._failures.get(roster, (0, 0.0))[0] + 1
+        self._failures[roster] = (count, time.monotonic() + PAUSE * 2 ** (count - 1))
+        if count >= MOST_FAILURES:
+            with suppress(Overtaken, RosterNotFound):
+                held = await self._means.reads.rosters.get(roster)
+                await self._save(held.refuse(ImportFailed()))
+            del self._failures[roster]
 
     @asynccontextmanager
     async def _alone(self, roster: UUID) -> AsyncIterator[bool]:

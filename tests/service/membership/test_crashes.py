@@ -7,11 +7,13 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import grpc
 import pytest
 
 from services.membership.config import Settings
+from services.membership.usecases import imports
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import a_roster
 from tests.eventually import eventually
@@ -94,6 +96,55 @@ async def test_rows_counted_as_done_are_committed_with_their_results(
         await desk.pool.execute(f"DROP TRIGGER fail ON {table}")
         assert (await desk.ended(roster)).admitted_rows == 2_000
     assert await desk.count("members") == 2_000
+
+
+async def test_an_import_that_keeps_failing_is_refused_in_the_end(
+    unserved: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = unserved
+    monkeypatch.setattr(imports, "PAUSE", 0.01)
+    monkeypatch.setattr(imports, "POLL", 0.05)
+    await desk.pool.execute(
+        """
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'check_violation'; END $$;
+        CREATE TRIGGER fail BEFORE INSERT ON roster_rows FOR EACH ROW
+            WHEN (NEW.line = 1501) EXECUTE FUNCTION fail()
+        """
+    )
+    async with serving(desk.settings):
+        roster = await desk.bring(a_roster(desk.member_rows(range(2_000))))
+        assert (roster.state, roster.refuse_reason) == (pb.Roster.REFUSED, "IMPORT_FAILED")
+        assert (roster.done_rows, roster.total_rows) == (1_000, 2_000)
+        assert await desk.count("members") == 1_000
+        assert await desk.count("roster_chunks") == 0
+        other = await desk.bring(a_roster(desk.member_rows(range(2_000, 2_010))))
+        assert other.admitted_rows == 10
+
+
+async def test_an_upload_given_up_is_deleted_with_its_parts(
+    unserved: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = unserved
+    monkeypatch.setattr(imports, "SWEEP", 0.0)
+    monkeypatch.setattr(imports, "POLL", 0.05)
+    content = a_roster(desk.member_rows(range(3)))
+    async with serving(desk.settings):
+        done = await desk.bring(content)
+        young = await desk.announce(content)
+        await desk.upload(young, content[:10])
+        await asyncio.sleep(0.3)
+        assert await desk.count("roster_chunks") == 1
+        monkeypatch.setattr(imports, "ABANDONED", timedelta(0))
+
+        async def gone() -> None:
+            assert await desk.count("rosters") == 1
+
+        await eventually(gone)
+        assert await desk.count("roster_chunks") == 0
+        told = await desk.refusal(pb.GetRosterRequest(name=young.name))
+        assert told.reason == "ROSTER_NOT_FOUND"
+        assert (await desk.ask(pb.GetRosterRequest(name=done.name))).state == pb.Roster.DONE
 
 
 async def test_no_person_appears_outside_the_tables_of_people(
