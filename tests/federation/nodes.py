@@ -89,7 +89,9 @@ class Node:
 
     async def network(self) -> dict[str, sync_pb2.NetworkNode]:
         """GetNetwork, by division code."""
-        async with grpc.aio.insecure_channel(self.addresses["sync"]) as channel:
+        async with grpc.aio.insecure_channel(
+            self.addresses["sync"], options=CHANNEL_OPTIONS
+        ) as channel:
             stub = sync_pb2_grpc.SyncServiceStub(channel)
             request = sync_pb2.GetNetworkRequest()
             answer = await stub.GetNetwork(
@@ -105,7 +107,9 @@ class Node:
         return log_pb2.Proof()
 
     async def recount(self, origin: "Node") -> log_pb2.Proof:
-        async with grpc.aio.insecure_channel(self.addresses["things"]) as channel:
+        async with grpc.aio.insecure_channel(
+            self.addresses["things"], options=CHANNEL_OPTIONS
+        ) as channel:
             request = log_pb2.RecountRequest(origin=origin.id.bytes, channel="records")
             return await log_pb2_grpc.LogServiceStub(channel).Recount(
                 request, metadata=self.token("services/sync")

@@ -14,6 +14,7 @@ from grpc_status import rpc_status
 
 from kit import accounts, frames
 from kit.ids import uuid7
+from kit.rpc import CHANNEL_OPTIONS
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import frame_pb2, sync_pb2
 from tests.federation import nodes
@@ -195,7 +196,9 @@ async def pusher(line: Line) -> Any:
 
 
 async def test_services_read_only_with_their_token_and_named_channels(line: Line) -> None:
-    async with grpc.aio.insecure_channel(line.city.addresses["things"]) as channel:
+    async with grpc.aio.insecure_channel(
+        line.city.addresses["things"], options=CHANNEL_OPTIONS
+    ) as channel:
         stub = log_pb2_grpc.LogServiceStub(channel)
         asked = log_pb2.ReadLogRequest(reader="x", channel="gossip")
         service = line.city.token("services/x")
