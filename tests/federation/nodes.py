@@ -2,9 +2,10 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from kit import config, tokens
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS
 from kit.sealing import Sealer
+from kit.server import CannotServe
 from node import databases, ports
 from services.sync import __main__ as sync
 from services.sync.config import Settings as SyncSettings
@@ -59,20 +61,27 @@ class Node:
     async def start(self, *names: str) -> None:
         for name in names or ("things", "sync"):
             stop = asyncio.Event()
-            made: asyncio.Future[Things] = asyncio.get_running_loop().create_future()
-            if name == "sync":
-                settings = SyncSettings(
-                    **self.settings("sync"), parent=self.parent, parent_nats=self.parent_nats,
-                    invitation=self.invitation, nats_public_url=self.nats,
-                )  # fmt: skip
-                task = asyncio.create_task(sync.serve(settings, stop))
-            else:
-                shared = config.Settings(**self.settings(name))
-                task = asyncio.create_task(serve_things(shared, stop, made, self.kinds))
+            task = asyncio.create_task(kept(self._serve(name, stop)))
             self.running[name] = (stop, task)
-            if name == "things":
-                await _first(task, made)
-                self.things = made.result()
+            while name == "things" and self.things is None:
+                if task.done():
+                    task.result()
+                await asyncio.sleep(0.01)
+
+    def _serve(self, name: str, stop: asyncio.Event) -> Callable[[], Awaitable[None]]:
+        if name == "sync":
+            settings = SyncSettings(
+                **self.settings("sync"), parent=self.parent, parent_nats=self.parent_nats,
+                invitation=self.invitation, nats_public_url=self.nats,
+            )  # fmt: skip
+            return partial(sync.serve, settings, stop)
+
+        def made(things: Things) -> None:
+            self.things = things
+
+        self.things = None  # type: ignore[assignment]
+        shared = config.Settings(**self.settings(name))
+        return partial(serve_things, shared, stop, made, self.kinds)
 
     async def stop(self, *names: str) -> None:
         """End services at once, as a crash would: nothing is drained."""
@@ -123,12 +132,13 @@ class Node:
             yield sync_pb2_grpc.SyncServiceStub(channel)
 
 
-async def _first(task: "asyncio.Task[None]", made: "asyncio.Future[Things]") -> None:
-    """Wait until the service is made; raise what ended it before."""
-    while not made.done():
-        if task.done():
-            task.result()
-        await asyncio.sleep(0.01)
+async def kept(serve: Callable[[], Awaitable[None]]) -> None:
+    """Serve, as a supervisor would: the service before may hold the port a moment longer."""
+    while True:
+        try:
+            return await serve()
+        except CannotServe:
+            await asyncio.sleep(0.1)
 
 
 async def make(postgres: str, folder: Path, code: str, level: str) -> Node:

@@ -1,6 +1,7 @@
 """A service for tests of what every service has: two kinds of record, one on each channel."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,12 +87,11 @@ def change(id_: UUID, version: int, before: bytes | None, kind: Kind = THING) ->
 async def serve(
     settings: Settings,
     stop: asyncio.Event,
-    made: "asyncio.Future[Things]",
+    made: Callable[["Things"], None],
     kinds: tuple[Kind, ...] = (THING, CRY),
 ) -> None:
     async def assemble(parts: Parts) -> Assembly:
-        if not made.done():
-            made.set_result(Things(parts))
+        made(Things(parts))
         return Assembly(services=[])
 
     await server.run(
