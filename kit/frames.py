@@ -164,6 +164,8 @@ def lines(frame: frame_pb2.Frame) -> list[Line]:
     try:
         skeleton = frame_pb2.Skeleton.FromString(_unpack(frame.skeleton))
         names = skeleton.names
+        if frame.last - frame.first + 1 != len(skeleton.kinds):
+            raise FrameBroken("numbers")
         publics = _rows(frame, skeleton, "public")
         return [
             Line(frame.first + at, names[kind], UUID(bytes=bytes(id_)), epoch, version,

@@ -130,7 +130,8 @@ def to_entry(row: Any) -> log_pb2.Entry:
 async def read_log(
     pool: Pool, channel: str, *, after: int, run: bytes, limit: int
 ) -> log_pb2.ReadLogResponse:
-    """The head, and the entries that follow `after`; fewer than `limit` only at the head.
+    """The head, and the entries that follow `after` without a hole; fewer than `limit` only before
+    a hole and at the head.
 
     One statement, one snapshot: the head and the entries must not come from two.
 
@@ -151,9 +152,10 @@ async def read_log(
     head = rows[0]["head"]
     if head < after or (after and run and run != await _run_of(pool, channel, after)):
         raise LogRewound(head=head, after=after)
-    found = [row for row in rows if row["number"] is not None]
-    if head > after and (not found or found[0]["number"] != after + 1):
-        raise LogTrimmed(after=after, first=found[0]["number"] if found else head + 1)
+    kept = [row for row in rows if row["number"] is not None]
+    found = [row for at, row in enumerate(kept, start=after + 1) if row["number"] == at]
+    if head > after and not found:
+        raise LogTrimmed(after=after, first=kept[0]["number"] if kept else head + 1)
     return log_pb2.ReadLogResponse(
         head=head,
         run=await _run_of(pool, channel, found[-1]["number"]) if found else run,

@@ -170,6 +170,9 @@ async def test_an_entry_that_is_gone_from_the_middle_is_an_error_and_not_skipped
         await written.write(uuid7())
     await written.numbered()
     await written.pool.execute("DELETE FROM entries WHERE number = 2")
+    # What stands before the hole is read, and nothing after it, however much is asked for.
+    before = await read_log(written.pool, "records", after=0, run=b"", limit=9)
+    assert [entry.number for entry in before.entries] == [1]
     with pytest.raises(LogTrimmed):
         await read_log(written.pool, "records", after=1, run=b"", limit=3)
 

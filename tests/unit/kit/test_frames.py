@@ -88,6 +88,14 @@ def test_a_certificate_is_the_last_of_its_frame(put: list[log_pb2.Entry]) -> Non
         assert all(entry.kind != CERTIFICATE for entry in part[:-1])
 
 
+@given(entries())
+def test_a_frame_whose_numbers_have_a_hole_is_no_frame(put: list[log_pb2.Entry]) -> None:
+    put[-1].number += 1
+    if len(put) > 1:
+        with pytest.raises(FrameBroken):
+            lines(make(STREAM, 1, frames.START, put, KEY))
+
+
 def test_garbage_is_no_frame() -> None:
     for skeleton in (b"", b"\x02abc", b"\x01abc"):
         with pytest.raises(FrameBroken):
