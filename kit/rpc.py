@@ -2,10 +2,11 @@
 
 import asyncio
 import hashlib
+import inspect
 import json
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -337,11 +338,15 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         return answer
 
     def _streaming(self, method: str, handler: Any) -> Any:
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def stream(request: Any, context: Context) -> None:
             try:
                 await self._admit(method, context)
-                async for answer in handler(request, context):
-                    yield answer
+                answers = handler(request, context)
+                if inspect.isawaitable(answers):  # it writes by itself, as Health.Watch does
+                    await answers
+                else:
+                    async for answer in answers:
+                        await context.write(answer)
             except Exception as error:
                 await self._abort(method, context, error)
 
