@@ -114,7 +114,7 @@ class Copies:
                 continue
             try:
                 async with self._pool.acquire() as conn, conn.transaction():
-                    await self._apply(conn, frame)
+                    await self._apply_frame(conn, frame)
                 applied = True
             except (FrameBroken, CursorMoved) as error:
                 stuck.add(frame.stream.origin + frame.stream.channel.encode())
@@ -128,7 +128,7 @@ class Copies:
             origin=row["origin"].bytes, service=self._service, channel=row["channel"]
         )
 
-    async def _apply(self, conn: Connection, frame: frame_pb2.Frame) -> None:
+    async def _apply_frame(self, conn: Connection, frame: frame_pb2.Frame) -> None:
         """One frame and the cursor, together.  Moving the cursor first locks replicas out."""
         origin, channel = UUID(bytes=frame.stream.origin), frame.stream.channel
         await conn.execute(
@@ -149,18 +149,19 @@ class Copies:
         run: list[Line] = []
         for line in lines(frame):
             if line.kind == CERTIFICATE:
-                await self._apply_or_park(conn, origin, channel, run)
+                await self.apply(conn, origin, channel, run)
                 run = []
                 certificate = _certificate(line.event)
                 kinds = list(self._kinds.values())
                 await proofs.compare(conn, kinds, origin, channel, certificate)
             else:
                 run.append(line)
-        await self._apply_or_park(conn, origin, channel, run)
+        await self.apply(conn, origin, channel, run)
 
-    async def _apply_or_park(
-        self, conn: Connection, origin: UUID, channel: str, run: list[Line]
+    async def apply(
+        self, conn: Connection, origin: UUID, channel: str, run: Sequence[Line]
     ) -> None:
+        """Write lines as copies; those that cannot be applied are parked."""
         by_kind: dict[str, list[Line]] = {}
         for line in run:
             by_kind.setdefault(line.kind, []).append(line)
@@ -175,7 +176,7 @@ class Copies:
             await self._park(conn, origin, channel, run, "unknown kind")
             return
         try:
-            rows = [_row(kind, origin, line) for line in run]
+            rows = [row_of(kind, origin, line) for line in run]
             async with conn.transaction():
                 await _upsert(conn, kind, origin, channel, rows)
         except Exception as error:
@@ -225,7 +226,7 @@ class Copies:
                     origin, channel, list(self._kinds),
                 )  # fmt: skip
                 run = sorted((Line(*row) for row in rows), key=lambda line: line.number)
-                await self._apply_or_park(conn, origin, channel, run)
+                await self.apply(conn, origin, channel, run)
 
 
 def _certificate(event: bytes) -> log_pb2.Certificate:
@@ -240,7 +241,7 @@ def _certificate(event: bytes) -> log_pb2.Certificate:
     return certificate
 
 
-def _row(kind: Kind, origin: UUID, line: Line) -> tuple[Any, ...]:
+def row_of(kind: Kind, origin: UUID, line: Line) -> tuple[Any, ...]:
     """A line as columns.  Raises FrameBroken if its section is not what its hash says."""
     if line.public is None:
         raise FrameBroken("section")

@@ -180,6 +180,29 @@ def lines(frame: frame_pb2.Frame) -> list[Line]:
         raise FrameBroken("columns") from None
 
 
+def entries(frame: frame_pb2.Frame) -> list[log_pb2.Entry]:
+    """The entries of a frame as its origin's log had them; a section that is absent is empty.
+
+    Raises:
+        FrameBroken: if the columns do not fit together.
+    """
+    found = lines(frame)
+    skeleton = frame_pb2.Skeleton.FromString(_unpack(frame.skeleton))
+    event_ids = batched_bytes(skeleton.event_ids)
+    if not len(found) == len(event_ids) == len(skeleton.event_times):
+        raise FrameBroken("columns")
+    made = []
+    for line, event_id, micros in zip(found, event_ids, skeleton.event_times, strict=True):
+        entry = log_pb2.Entry(
+            number=line.number, kind=line.kind, id=line.id.bytes, owner_epoch=line.owner_epoch,
+            version=line.version, hash=line.hash, public=line.public or b"", event_id=event_id,
+            event_type=line.event_type, event=line.event,
+        )  # fmt: skip
+        entry.event_time.FromMicroseconds(micros)
+        made.append(entry)
+    return made
+
+
 def batched_bytes(joined: bytes) -> list[bytes]:
     """16 bytes after the other."""
     return [joined[at : at + 16] for at in range(0, len(joined), 16)]

@@ -150,7 +150,7 @@ async def read_log(
         channel, after, limit,
     )  # fmt: skip
     head = rows[0]["head"]
-    if head < after or (after and run and run != await _run_of(pool, channel, after)):
+    if head < after or (after and run and run != await run_of(pool, channel, after)):
         raise LogRewound(head=head, after=after)
     kept = [row for row in rows if row["number"] is not None]
     found = [row for at, row in enumerate(kept, start=after + 1) if row["number"] == at]
@@ -158,12 +158,12 @@ async def read_log(
         raise LogTrimmed(after=after, first=kept[0]["number"] if kept else head + 1)
     return log_pb2.ReadLogResponse(
         head=head,
-        run=await _run_of(pool, channel, found[-1]["number"]) if found else run,
+        run=await run_of(pool, channel, found[-1]["number"]) if found else run,
         entries=[to_entry(row) for row in found],
     )
 
 
-async def _run_of(pool: Pool, channel: str, number: int) -> bytes:
+async def run_of(pool: "Connection | Pool", channel: str, number: int) -> bytes:
     """The run in which an entry was numbered.  Runs are only ever added, at the end."""
     run = await pool.fetchval(
         """

@@ -1,15 +1,16 @@
 """smartunion.event.v1.LogService: every service serves its own log, and what it can prove."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from uuid import UUID
 
-from kit import proofs
+from kit import proofs, restores, snapshots
+from kit.copies import Copies
 from kit.db import Connection, Pool
 from kit.errors import InvalidArgument
 from kit.ids import uuid7
 from kit.log import BATCH, read_log
 from kit.records import CHANNELS, Kind
-from kit.rpc import AccessDenied, Context, caller
+from kit.rpc import AccessDenied, Context, caller, page_of
 from smartunion.event.v1 import log_pb2 as pb
 from smartunion.event.v1 import log_pb2_grpc
 
@@ -28,9 +29,11 @@ class ChannelUnknown(InvalidArgument):
 
 class LogServicer(log_pb2_grpc.LogServiceServicer):
     def __init__(
-        self, pool: Pool, node: UUID, kinds: Sequence[Kind], wake: Callable[[], None]
-    ) -> None:
-        self._pool, self._node, self._kinds, self._wake = pool, node, kinds, wake
+        self, pool: Pool, node: UUID, kinds: Sequence[Kind], copies: Copies,
+        wake: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._pool, self._node, self._kinds = pool, node, kinds
+        self._copies, self._wake = copies, wake
 
     async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
         if caller.get() != f"services/{request.reader}":
@@ -57,15 +60,45 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
         return pb.ListProofsResponse(proofs=await proofs.list_proofs(self._pool))
 
     async def Recount(self, request: pb.RecountRequest, context: Context) -> pb.Proof:
-        if len(request.origin) != 16:
-            raise OriginMalformed()
-        origin, channel = UUID(bytes=request.origin), _channel(request.channel)
+        origin, channel = _origin(request.origin), _channel(request.channel)
         async with self._pool.acquire() as conn:
             if origin == self._node:
                 await proofs.audit(conn, self._kinds, origin, channel, whole=True)
             else:
                 await proofs.recount_copies(conn, self._kinds, origin, channel)
             return await proofs.proof_of(conn, origin, channel)
+
+    async def ReadSnapshot(
+        self, request: pb.ReadSnapshotRequest, context: Context
+    ) -> AsyncIterator[pb.SnapshotPart]:
+        origin, channel = _origin(request.origin), _channel(request.channel)
+        async for part in snapshots.read(self._pool, self._kinds, self._node, origin, channel):
+            yield part
+
+    async def WriteSnapshot(
+        self, requests: AsyncIterator[pb.WriteSnapshotRequest], context: Context
+    ) -> pb.WriteSnapshotResponse:
+        parts = (request.part async for request in requests)
+        frame = await snapshots.write(self._pool, self._copies, parts)
+        return pb.WriteSnapshotResponse(frame=frame)
+
+    async def TakeBack(
+        self, requests: AsyncIterator[pb.TakeBackRequest], context: Context
+    ) -> pb.TakeBackResponse:
+        found = await restores.take_back(self._pool, self._kinds, self._node, requests)
+        self._wake()
+        return pb.TakeBackResponse(run=found.run, records=found.records, moved=found.moved)
+
+    async def ListTakenBack(
+        self, request: pb.ListTakenBackRequest, context: Context
+    ) -> pb.ListTakenBackResponse:
+        page = page_of(request)
+        records = await restores.list_taken_back(self._pool, page.key, page.size + 1)
+        more = len(records) > page.size
+        return pb.ListTakenBackResponse(
+            records=records[: page.size],
+            next_page_token=page.token(restores.key_of(records[page.size - 1]) if more else None),
+        )
 
     async def Reassert(self, request: pb.ReassertRequest, context: Context) -> pb.ReassertResponse:
         channel, records = _channel(request.channel), 0
@@ -100,6 +133,12 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
             pb.RecordReasserted.DESCRIPTOR.full_name, self._node,
         )  # fmt: skip
         return len(ids)
+
+
+def _origin(node: bytes) -> UUID:
+    if len(node) != 16:
+        raise OriginMalformed()
+    return UUID(bytes=node)
 
 
 def _channel(name: str) -> str:

@@ -234,6 +234,16 @@ def _packed(detail: Message) -> any_pb2.Any:
     return packed
 
 
+def reason_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """Why another service refused a call; empty if it did not say."""
+    info = error_details_pb2.ErrorInfo()
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    for detail in status.details if status else ():
+        if detail.Unpack(info):
+            break
+    return info
+
+
 class Gate:
     """Decides who calls, and whether the method is open to them."""
 

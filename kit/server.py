@@ -106,7 +106,7 @@ async def run(
         copies = Copies(pool, settings.node, name, kinds, peers["sync"], metadata, carrier)
         background = [*assembly.background, publisher.run(), copies.run(), carrier.run(),
                       free_forever(pool, settings.keep_days)]  # fmt: skip
-        log_servicer = LogServicer(pool, settings.node, kinds, publisher.wake.set)
+        log_servicer = LogServicer(pool, settings.node, kinds, copies, publisher.wake.set)
         served = [*assembly.services, (add_LogServiceServicer_to_server, log_servicer)]
         server = _server(key, name, assembly, served)
         names = [_service_name(type(servicer)) for _, servicer in served]

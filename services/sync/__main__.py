@@ -18,6 +18,7 @@ from kit.telemetry import setup_logging
 from services.sync.config import Settings
 from services.sync.domain import Node
 from services.sync.link import Children, Framer, Uplink, Watcher
+from services.sync.restores import Restores
 from services.sync.servicer import SyncServicer, to_node
 from services.sync.subscriber import KINDS
 from services.sync.usecases import Sync
@@ -49,12 +50,13 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     )  # fmt: skip
     children = _children(settings, sync, parts)
     watcher = Watcher(sync, parts.peers, parts.metadata)
+    restores = Restores(sync, parts.peers, parts.metadata)
     uplink = Uplink(
-        sync, watcher, parent=settings.parent, nats_url=settings.parent_nats,
+        sync, watcher, restores, parent=settings.parent, nats_url=settings.parent_nats,
         invitation=settings.invitation, node=to_node(own), public_key=public_key,
     )  # fmt: skip
     framers = [
-        Framer(sync, peer, parts.metadata, parts.carrier, key, service, channel)
+        Framer(sync, restores, peer, parts.metadata, parts.carrier, key, service, channel)
         for service, peer in parts.peers.items()
         for channel in CHANNELS
     ]
@@ -68,11 +70,14 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     return Assembly(
         services=[
             (sync_pb2_grpc.add_SyncServiceServicer_to_server,
-             SyncServicer(sync, watcher.proofs, stop=stop)),
+             SyncServicer(sync, restores, watcher.proofs, stop=stop)),
         ],
         background=[
             *(framer.run() for framer in framers), uplink.run(), watcher.run(), children.run(),
-            free_forever(sync, timedelta(days=settings.keep_days), parent=bool(settings.parent)),
+            free_forever(
+                sync, timedelta(days=settings.keep_days), timedelta(days=settings.detach_days),
+                parent=bool(settings.parent),
+            ),
         ],
         child=sync.child,
     )  # fmt: skip
@@ -90,11 +95,11 @@ def _children(settings: Settings, sync: Sync, parts: Parts) -> Children:
     )  # fmt: skip
 
 
-async def free_forever(sync: Sync, keep: timedelta, *, parent: bool) -> None:
+async def free_forever(sync: Sync, keep: timedelta, detach: timedelta, *, parent: bool) -> None:
     """Every minute, forget the frames that nobody needs."""
     while True:
         with suppress(*PASSING):
-            await sync.free(keep, parent=parent)
+            await sync.free(keep, detach, parent=parent)
         await asyncio.sleep(60)
 
 

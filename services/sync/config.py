@@ -6,6 +6,9 @@ from kit import config
 class Settings(config.Settings):
     """What sync must know beyond what every service knows."""
 
+    detach_days: float = 30.0
+    """How many days a frame is kept for a reader that does not come: then it is detached, and
+    returns by a snapshot."""
     parent: str = ""
     """host:port of the parent's sync; empty at the top, and where a level starts alone."""
     parent_nats: str = ""

@@ -81,6 +81,32 @@ class StreamMalformed(InvalidArgument):
     chinese = "流应有 16 字节的来源、小写的服务名和已知的通道"
 
 
+class StreamUnknown(NotFound):
+    field = "stream"
+    message = "no record of {origin} was ever read here"
+    chinese = "本节点从未读取过 {origin} 的记录"
+
+
+class ServiceUnknown(InvalidArgument):
+    field = "service"
+    message = "this node has no service {service}; it has {known}"
+    chinese = "本节点没有 {service} 服务；现有服务：{known}"
+
+
+class PageInvalid(InvalidArgument):
+    field = "page_token"
+    message = "page_size is 0 to 1000, and page_token is empty or from the same list"
+    chinese = "page_size 应为 0 到 1000；page_token 应为空或来自同一列表"
+
+
+class SnapshotMalformed(InvalidArgument):
+    field = "part"
+    message = (
+        "the first part has the stream, its head with a frame, and that frame's hash of 32 bytes"
+    )
+    chinese = "第一部分应包含流、带帧号的 head，以及该帧 32 字节的哈希"
+
+
 class Verdict(IntEnum):
     """As smartunion.event.v1.Verdict; the worst has the highest number."""
 

@@ -29,11 +29,12 @@ from kit.carrier import FAILURES, Carrier, dial, waited
 from kit.db import PASSING
 from kit.errors import Refusal
 from kit.log import BATCH, HEARTBEAT
-from kit.rpc import CHANNEL_OPTIONS
+from kit.rpc import CHANNEL_OPTIONS, reason_of
 from services.sync.domain import StreamKey
+from services.sync.restores import Restores
 from services.sync.usecases import Sync, key_of, to_stream
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
-from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
+from smartunion.sync.v1 import frame_pb2, sync_pb2, sync_pb2_grpc
 
 ANSWER = 5.0
 """Seconds that a parent has to answer a push, over each carrier."""
@@ -44,8 +45,8 @@ REST = 10.0
 REASSERT_EVERY = 10.0
 """Seconds between two assertions of the same stream: the first must have time to arrive."""
 
-LOG_LOST = grpc.StatusCode.FAILED_PRECONDITION
-"""How a log answers a cursor that it does not continue: LOG_REWOUND or LOG_TRIMMED."""
+UNKNOWN_HERE = grpc.StatusCode.UNAUTHENTICATED
+"""How a parent answers a link token that it does not know: it was restored, or lost."""
 PASSING_CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 Metadata = tuple[tuple[str, str], ...]
@@ -58,10 +59,10 @@ class Framer:
     """Makes frames of one channel of the log of one service of this node."""
 
     def __init__(
-        self, sync: Sync, peer: grpc.aio.Channel, metadata: Metadata, carrier: Carrier,
-        key: Ed25519PrivateKey, service: str, channel: str,
+        self, sync: Sync, restores: Restores, peer: grpc.aio.Channel, metadata: Metadata,
+        carrier: Carrier, key: Ed25519PrivateKey, service: str, channel: str,
     ) -> None:  # fmt: skip
-        self._sync, self._key = sync, key
+        self._sync, self._restores, self._key = sync, restores, key
         self._log, self._metadata = log_pb2_grpc.LogServiceStub(peer), metadata
         self._service, self._channel = service, channel
         self._stream = StreamKey(sync.own.id, service, channel)
@@ -74,19 +75,25 @@ class Framer:
             try:
                 await self._follow()
             except PEER_FAILURES as error:
-                await self._rest(error)
+                with suppress(*PEER_FAILURES):
+                    await self._recover(error)
+                await asyncio.sleep(0.2)
 
-    async def _rest(self, error: Exception) -> None:
-        """Wait a moment; a log that does not continue what was framed of it is shown to people."""
-        lost = isinstance(error, grpc.aio.AioRpcError) and error.code() is LOG_LOST
+    async def _recover(self, error: Exception) -> None:
+        """A log that does not continue what was framed of it is shown, and taken up again."""
+        info = reason_of(error) if isinstance(error, grpc.aio.AioRpcError) else None
+        reason = info.reason if info else ""
         if not self._away:
-            facts = {"peer": self._service, "error": type(error).__name__}
+            facts = {"peer": self._service, "error": reason or type(error).__name__}
+            lost = reason in ("LOG_REWOUND", "LOG_TRIMMED")
             logger.log(logging.ERROR if lost else logging.INFO, "log not read", extra=facts)
-        if lost:
-            with suppress(*PASSING):
-                await self._sync.lost(self._stream)
         self._away = True
-        await asyncio.sleep(1.0 if lost else 0.2)
+        if reason == "LOG_REWOUND":
+            await self._sync.lost(self._stream)
+            await self._restores.give_back(self._stream)
+        elif reason == "LOG_TRIMMED" and info:
+            first = int(info.metadata["first"])
+            await self._sync.restart(self._stream, number=first - 1)
 
     async def _follow(self) -> None:
         key = self._stream
@@ -118,15 +125,16 @@ class Uplink:
     """Pushes frames to the parent.  The parent's answer, after its commit, is the receipt."""
 
     def __init__(
-        self, sync: Sync, watcher: "Watcher", *, parent: str, nats_url: str, invitation: str,
-        node: sync_pb2.Node, public_key: bytes,
+        self, sync: Sync, watcher: "Watcher", restores: Restores, *, parent: str, nats_url: str,
+        invitation: str, node: sync_pb2.Node, public_key: bytes,
     ) -> None:  # fmt: skip
-        self._sync, self._watcher = sync, watcher
+        self._sync, self._watcher, self._restores = sync, watcher, restores
         self._parent, self._nats_url, self._invitation = parent, nats_url, invitation
         self._node, self._public_key = node, public_key
         self._cursors: dict[StreamKey, int] = {}
         self._again: dict[StreamKey, set[int]] = {}
         self._resting: dict[StreamKey, float] = {}
+        self._snapshot: tuple[StreamKey, asyncio.Task[None]] | None = None
         self._nats: Client | None = None
         self._token = ""
         self.wake = asyncio.Event()
@@ -138,29 +146,44 @@ class Uplink:
             return await asyncio.Event().wait()  # type: ignore[return-value]
         async with grpc.aio.insecure_channel(self._parent, options=CHANNEL_OPTIONS) as channel:
             stub = sync_pb2_grpc.SyncServiceStub(channel)
-            credentials = await self._join(stub)
-            self._token = credentials["link_token"]
-            dialling = asyncio.create_task(self._dial(credentials))
-            try:
-                await self._push_forever(stub)
-            finally:
-                dialling.cancel()
-                if self._nats is not None:
-                    with suppress(*FAILURES):
-                        await self._nats.close()
+            known = True
+            while True:
+                await self._link(stub, await self._join(stub, known=known))
+                known = False
 
-    async def _join(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub") -> Any:
-        """The credentials of the parent: those kept, or asked for until an operator confirms."""
+    async def _link(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", credentials: Any) -> None:
+        """Push with these credentials until the parent does not know them any more."""
+        self._token = credentials["link_token"]
+        dialling = asyncio.create_task(self._dial(credentials))
+        try:
+            await self._push_forever(stub)
+        finally:
+            dialling.cancel()
+            if self._snapshot is not None:
+                self._snapshot[1].cancel()
+            if self._nats is not None:
+                with suppress(*FAILURES):
+                    await self._nats.close()
+                self._nats = None
+
+    async def _join(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", *, known: bool) -> Any:
+        """The credentials of the parent: those kept, or asked for until an operator confirms.
+
+        Args:
+            known: whether the parent knows those that are kept, as far as is known here.
+        """
         while True:
             with suppress(*PASSING):
                 async with self._sync.transaction() as store:
-                    if kept := await store.uplink.get():
-                        return {**kept, "nats_seed": await store.uplink.seed("")}
+                    kept = await store.uplink.get()
                     seed = await store.uplink.seed(accounts.new_key("user").seed)
-                await self._enroll(stub, accounts.key_from_seed(seed).public)
-            await asyncio.sleep(0.5)
+                if kept and known:
+                    return {**kept, "nats_seed": seed}
+                known = await self._enroll(stub, accounts.key_from_seed(seed).public)
+            await asyncio.sleep(0.0 if known else 0.5)
 
-    async def _enroll(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", user_key: str) -> None:
+    async def _enroll(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", user_key: str) -> bool:
+        """Ask the parent once; whether an operator has confirmed."""
         request = sync_pb2.EnrollRequest(
             token=self._invitation, node=self._node, public_key=self._public_key,
             nats_user_key=user_key,
@@ -171,7 +194,7 @@ class Uplink:
             if error.code() not in PASSING_CODES:
                 logger.warning("parent refuses this node", extra={"text": error.details()})
                 await asyncio.sleep(5)
-            return
+            return False
         if answer.confirmed:
             async with self._sync.transaction() as store:
                 await store.uplink.save(
@@ -179,6 +202,7 @@ class Uplink:
                     nats_url=answer.nats_url, user_jwt=answer.nats_user_jwt,
                 )  # fmt: skip
             logger.info("joined", extra={"parent": answer.parent})
+        return answer.confirmed
 
     async def _dial(self, credentials: Any) -> None:
         url = self._nats_url or credentials["nats_url"]
@@ -197,6 +221,8 @@ class Uplink:
                 pushed = await self._push(stub, greeted)
                 greeted, away = True, False
             except (*PEER_FAILURES, *FAILURES, Refusal) as error:
+                if isinstance(error, grpc.aio.AioRpcError) and error.code() is UNKNOWN_HERE:
+                    return logger.error("parent does not know this node any more")
                 if not away:
                     logger.info("parent is away", extra={"error": type(error).__name__})
                 greeted, away = False, True  # its receipts may have gone back meanwhile
@@ -209,7 +235,10 @@ class Uplink:
         """One push; the first only asks for receipts.  Whether to go on at once."""
         again, self._again = self._again, {}
         resting = [key for key, until in self._resting.items() if monotonic() < until]
-        found = await self._sync.next_push(self._cursors, again, resting) if greeted else []
+        found: list[frame_pb2.Frame] = []
+        freed: list[StreamKey] = []
+        if greeted:
+            found, freed = await self._sync.next_push(self._cursors, again, resting)
         before = dict(self._cursors)
         request = sync_pb2.PushFramesRequest(frames=found, heads=await self._heads())
         answer = await self._send(stub, request)
@@ -220,10 +249,13 @@ class Uplink:
         }
         async with self._sync.transaction() as store:
             await store.frames.settle("parent", receipts.items())
-        await self._sync.compare_receipts(answer.receipts)
         self._cursors = receipts
+        for receipt in await self._sync.compare_receipts(answer.receipts):
+            await self._take_back(stub, receipt)
+        for key in freed:
+            self._push_snapshot(stub, key)
         for want in answer.wants:
-            await self._serve(want)
+            await self._serve(stub, want)
         for key in {key_of(frame.stream) for frame in found} - again.keys():
             if receipts.get(key, 0) <= before.get(key, 0):
                 self._rest(key, answer.receipts)
@@ -236,12 +268,47 @@ class Uplink:
         logger.error("parent does not take a stream", extra=facts)
         self._resting[key] = monotonic() + REST
 
+    async def _take_back(
+        self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", receipt: sync_pb2.Receipt
+    ) -> None:
+        """This node was restored from a backup: the parent has more of an own stream, or other."""
+        key = key_of(receipt.stream)
+        if self._resting.get(key, 0.0) > monotonic():
+            return
+        try:
+            await self._restores.take_back(stub, self._metadata(), key, receipt)
+        except (grpc.aio.AioRpcError, Refusal) as error:
+            facts = {"service": key.service, "error": type(error).__name__}
+            logger.error("nothing taken back", extra=facts)
+            self._resting[key] = monotonic() + REST
+
+    def _push_snapshot(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", key: StreamKey) -> None:
+        """Send a snapshot beside the pushes, one at a time; its stream rests meanwhile."""
+        if self._snapshot is not None and not self._snapshot[1].done():
+            return
+        self._resting[key] = monotonic() + REST
+
+        async def push() -> None:
+            try:
+                await self._restores.push(stub, self._metadata(), key)
+                self._resting.pop(key, None)
+            except (*PEER_FAILURES, Refusal) as error:
+                facts = {"service": key.service, "error": type(error).__name__}
+                logger.info("snapshot not taken", extra=facts)
+            self.wake.set()
+
+        self._snapshot = key, asyncio.create_task(push())
+
+    def _metadata(self) -> Metadata:
+        return (("authorization", f"Bearer {self._token}"),)
+
     async def _heads(self) -> list[sync_pb2.StreamHead]:
         heads = []
         for stream in await self._sync.streams():
             head = sync_pb2.StreamHead(
-                stream=to_stream(stream.key), head=stream.head, rewound=stream.rewound
-            )
+                stream=to_stream(stream.key), head=stream.head, rewound=stream.rewound,
+                frame=stream.frame, hash=stream.hash,
+            )  # fmt: skip
             head.heard_age.FromTimedelta(max(stream.heard_age, timedelta(0)))
             heads.append(head)
         return heads
@@ -259,13 +326,14 @@ class Uplink:
                 logger.info("no answer over NATS", extra={"error": type(error).__name__})
             finally:
                 request.link_token = ""
-        metadata = (("authorization", f"Bearer {self._token}"),)
-        return await stub.PushFrames(request, metadata=metadata, timeout=ANSWER)
+        return await stub.PushFrames(request, metadata=self._metadata(), timeout=ANSWER)
 
-    async def _serve(self, want: sync_pb2.Want) -> None:
+    async def _serve(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", want: sync_pb2.Want) -> None:
         """What a node above misses: from here, or from the node below that has it."""
         key = key_of(want.stream)
-        if want.frames:
+        if want.frames and await self._sync.freed(key, min(want.frames)):
+            self._push_snapshot(stub, key)
+        elif want.frames:
             self._again[key] = set(want.frames)
             self.wake.set()
         if key.origin == self._sync.own.id:

@@ -1,7 +1,7 @@
 """smartunion.sync.v1.SyncService: from proto to a use case and back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,8 +9,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from kit.rpc import AccessDenied, Context, call_of, caller, uuid_in
 from services.sync import domain
-from services.sync.domain import Node, NodeState, Proof, Stream, StreamKey, Verdict
-from services.sync.usecases import Sync, key_of, to_stream
+from services.sync.domain import Node, NodeState, Proof, StreamKey, Verdict
+from services.sync.restores import Restores
+from services.sync.usecases import Sync, key_of, to_receipt, to_stream
 from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import sync_pb2 as pb
 from smartunion.sync.v1 import sync_pb2_grpc
@@ -23,6 +24,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
     def __init__(
         self,
         sync: Sync,
+        restores: Restores,
         proofs: Callable[[], Awaitable[dict[StreamKey, log_pb2.Proof]]],
         *,
         stop: asyncio.Event,
@@ -32,7 +34,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
             proofs: what the services of this node can prove now.
             stop: set when this service drains: those who follow are let go.
         """
-        self._sync, self._proofs, self._stop = sync, proofs, stop
+        self._sync, self._restores, self._proofs, self._stop = sync, restores, proofs, stop
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
         return to_node(await self._sync.placed())
@@ -97,7 +99,36 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
     async def PushFrames(
         self, request: pb.PushFramesRequest, context: Context
     ) -> pb.PushFramesResponse:
-        return await self._sync.receive(UUID(caller.get().removeprefix("nodes/")), request)
+        return await self._sync.receive(_child(), request)
+
+    async def PushSnapshot(
+        self, requests: AsyncIterator[pb.PushSnapshotRequest], context: Context
+    ) -> pb.PushSnapshotResponse:
+        stream = await self._restores.accept(_child(), requests)
+        return pb.PushSnapshotResponse(receipt=to_receipt(stream))
+
+    async def ReadFrames(
+        self, request: pb.ReadFramesRequest, context: Context
+    ) -> pb.ReadFramesResponse:
+        key = key_of(request.stream)
+        after = min(request.after, 2**62)
+        return pb.ReadFramesResponse(frames=await self._sync.following(key, _child(), after))
+
+    async def ReadSnapshot(
+        self, request: pb.ReadSnapshotRequest, context: Context
+    ) -> AsyncIterator[pb.ReadSnapshotResponse]:
+        async for answer in self._restores.serve(_child(), key_of(request.stream)):
+            yield answer
+
+    async def ListTakenBack(
+        self, request: pb.ListTakenBackRequest, context: Context
+    ) -> pb.ListTakenBackResponse:
+        answer = await self._restores.list_taken_back(
+            request.service, request.page_size, request.page_token
+        )
+        return pb.ListTakenBackResponse(
+            records=answer.records, next_page_token=answer.next_page_token
+        )
 
     async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
         if caller.get() != f"services/{request.reader}":
@@ -130,7 +161,13 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
             {key: from_proof(proof) for key, proof in proofs.items()},
             self._sync.services,
         )
-        return pb.Network(nodes=[to_network_node(state, proofs) for state in states])
+        detached = await self._sync.detached()
+        return pb.Network(nodes=[to_network_node(state, proofs, detached) for state in states])
+
+
+def _child() -> UUID:
+    """The child that calls a method that is open to nodes alone."""
+    return UUID(caller.get().removeprefix("nodes/"))
 
 
 def from_proof(proof: log_pb2.Proof) -> Proof:
@@ -155,7 +192,11 @@ def to_node(node: Node) -> pb.Node:
     )
 
 
-def to_network_node(state: NodeState, proofs: dict[StreamKey, log_pb2.Proof]) -> pb.NetworkNode:
+def to_network_node(
+    state: NodeState,
+    proofs: Mapping[StreamKey, log_pb2.Proof],
+    detached: Mapping[StreamKey, Sequence[str]],
+) -> pb.NetworkNode:
     return pb.NetworkNode(
         node=to_node(state.node),
         verdict=log_pb2.Verdict.Name(state.verdict),
@@ -167,12 +208,14 @@ def to_network_node(state: NodeState, proofs: dict[StreamKey, log_pb2.Proof]) ->
         certify_time=state.certify_time,
         covered_nodes=sum(below.covered for below in state.subtree),
         subtree_nodes=len(state.subtree),
-        streams=[to_stream_proof(stream, proofs.get(stream.key)) for stream, _ in state.streams],
-    )
-
-
-def to_stream_proof(stream: Stream, proof: log_pb2.Proof | None) -> pb.StreamProof:
-    return pb.StreamProof(service=stream.key.service, head=stream.head, proof=proof)
+        streams=[
+            pb.StreamProof(
+                service=stream.key.service, head=stream.head, proof=proofs.get(stream.key),
+                detached=detached.get(stream.key),
+            )
+            for stream, _ in state.streams
+        ],
+    )  # fmt: skip
 
 
 def _duration(age: timedelta | None) -> Duration | None:

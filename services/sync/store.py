@@ -27,6 +27,13 @@ class Nodes:
         rows = await self._conn.fetch(f"SELECT {NODE} FROM nodes WHERE origin = parent")
         return [Node(**row) for row in rows]
 
+    async def knows(self, node: UUID, *, origin: UUID) -> bool:
+        """Whether a node's record is written already, by `origin`."""
+        found: bool = await self._conn.fetchval(
+            "SELECT EXISTS (SELECT FROM nodes WHERE id = $1 AND origin = $2)", node, origin
+        )
+        return found
+
     async def add(self, change: Change, node: Node, *, origin: UUID) -> None:
         await self._conn.execute(
             f"""
@@ -72,21 +79,31 @@ class Enrollments:
     def __init__(self, conn: Connection, sealer: Sealer) -> None:
         self._conn, self._sealer = conn, sealer
 
-    async def add(self, node: Node, nats_user_key: str) -> bool:
-        """Keep what a child showed; False if the node has enrolled with other keys before."""
+    async def add(self, node: Node, nats_user_key: str, *, fresh: bool) -> bool:
+        """Keep what a child showed; False if the node has enrolled with other keys before.
+
+        Args:
+            fresh: whether the invitation is shown for the first time.  Then a node that has lost
+                its database may come with another NATS user: it waits for a confirmation again.
+        """
         return bool(
             await self._conn.fetchval(
                 """
                 INSERT INTO enrollments AS held (node, organization_code, display_name, level,
                                                  public_key, nats_user_key, create_time)
                 VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
-                ON CONFLICT (node) DO UPDATE SET node = excluded.node
+                ON CONFLICT (node) DO UPDATE
+                   SET nats_user_key = excluded.nats_user_key,
+                       link_token = CASE WHEN held.nats_user_key = excluded.nats_user_key
+                                         THEN held.link_token END,
+                       link_token_hash = CASE WHEN held.nats_user_key = excluded.nats_user_key
+                                              THEN held.link_token_hash END
                  WHERE held.public_key = excluded.public_key
-                   AND held.nats_user_key = excluded.nats_user_key
+                   AND (held.nats_user_key = excluded.nats_user_key OR $7)
                 RETURNING true
                 """,
                 node.id, node.organization_code, node.display_name, node.level, node.public_key,
-                nats_user_key,
+                nats_user_key, fresh,
             )
         )  # fmt: skip
 
@@ -235,12 +252,34 @@ class Streams:
             [age for _, _, age in heads], via, bytes(32),
         )  # fmt: skip
 
-    async def rewind(self, key: StreamKey) -> None:
-        """Show that the frames that come do not continue what is stored."""
+    async def rewind(self, key: StreamKey, rewound: bool) -> None:
+        """Show whether the frames that come do not continue what is stored."""
         await self._conn.execute(
-            "UPDATE streams SET rewound = true"
-            " WHERE origin = $1 AND service = $2 AND channel = $3",
-            key.origin, key.service, key.channel,
+            "UPDATE streams SET rewound = $4"
+            " WHERE origin = $1 AND service = $2 AND channel = $3 AND rewound <> $4",
+            key.origin, key.service, key.channel, rewound,
+        )  # fmt: skip
+
+    async def put(
+        self, key: StreamKey, *, frame: int, hash_: bytes, number: int, run: bytes
+    ) -> None:
+        """Let a locked stream go on behind a frame that is not stored here."""
+        await self._conn.execute(
+            """
+            UPDATE streams
+               SET frame = $4, hash = $5, number = $6, run = $7, head = greatest(head, $6),
+                   rewound = false
+             WHERE origin = $1 AND service = $2 AND channel = $3
+            """,
+            key.origin, key.service, key.channel, frame, hash_, number, run,
+        )  # fmt: skip
+
+    async def resume(self, key: StreamKey, *, number: int, run: bytes) -> None:
+        """The run in which an own log goes on after `number`, unless the cursor has moved."""
+        await self._conn.execute(
+            "UPDATE streams SET run = $5, rewound = false"
+            " WHERE origin = $1 AND service = $2 AND channel = $3 AND number = $4",
+            key.origin, key.service, key.channel, number, run,
         )  # fmt: skip
 
 
@@ -284,6 +323,41 @@ class Frames:
         )  # fmt: skip
         return found
 
+    async def freed(self, key: StreamKey, number: int) -> bool:
+        """Whether neither this frame nor one before it is stored."""
+        return not await self._conn.fetchval(
+            "SELECT EXISTS (SELECT FROM frames"
+            " WHERE origin = $1 AND service = $2 AND channel = $3 AND number <= $4)",
+            key.origin, key.service, key.channel, number,
+        )  # fmt: skip
+
+    async def cut(self, key: StreamKey, number: int) -> None:
+        """Forget the frames from this number on."""
+        await self._conn.execute(
+            "DELETE FROM frames"
+            " WHERE origin = $1 AND service = $2 AND channel = $3 AND number >= $4",
+            key.origin, key.service, key.channel, number,
+        )  # fmt: skip
+
+    async def detached(self) -> dict[StreamKey, list[str]]:
+        """The readers that need a frame that is no longer stored."""
+        rows = await self._conn.fetch(
+            """
+            SELECT origin, service, channel, array_agg(reader ORDER BY reader) AS readers
+              FROM frame_receipts held JOIN streams USING (origin, service, channel)
+             WHERE held.frame < streams.frame
+               AND NOT EXISTS (SELECT FROM frames
+                                WHERE frames.origin = held.origin
+                                  AND frames.service = held.service
+                                  AND frames.channel = held.channel
+                                  AND frames.number = held.frame + 1)
+             GROUP BY origin, service, channel
+            """
+        )
+        return {
+            StreamKey(row["origin"], row["service"], row["channel"]): row["readers"] for row in rows
+        }
+
     async def missing(self, key: StreamKey, after: int, last: int) -> list[int]:
         """At most 100 numbers after `after`, up to `last`, of which no frame is stored."""
         rows = await self._conn.fetch(
@@ -296,6 +370,11 @@ class Frames:
             key.origin, key.service, key.channel, after, last,
         )  # fmt: skip
         return [row["number"] for row in rows]
+
+    async def one(self, key: StreamKey, number: int) -> frame_pb2.Frame | None:
+        """A frame, if it is stored."""
+        bodies = await self.some(key, [number])
+        return frame_pb2.Frame.FromString(bodies[0]) if bodies else None
 
     async def some(self, key: StreamKey, numbers: Iterable[int]) -> list[bytes]:
         """The bodies of these frames, as far as they are stored."""
@@ -325,28 +404,33 @@ class Frames:
             [(reader, key.origin, key.service, key.channel, frame) for key, frame in receipts],
         )
 
-    async def free(self, *, own: UUID, parent: bool, keep: timedelta) -> int:
+    async def free(self, *, own: UUID, parent: bool, keep: timedelta, detach: timedelta) -> int:
         """Forget frames that every reader has passed and that no backup may need; how many.
 
         The readers of a stream are the parent, if there is one, and for streams of other nodes the
         service of this node that keeps the copies.  A reader without a receipt has passed nothing.
+        One that is further behind than `detach` keeps nothing: it returns by a snapshot.  The last
+        frame stays: in a quiet stream it is the certificate that proves a snapshot.
         """
         status = await self._conn.execute(
             """
             DELETE FROM frames USING (
-                SELECT origin, service, channel,
+                SELECT origin, service, channel, streams.frame AS last,
                        CASE WHEN count(held.frame) < count(*) THEN 0
                             ELSE min(held.frame) END AS passed
                   FROM streams
-                 CROSS JOIN LATERAL (SELECT 'parent' AS reader WHERE $2
+                  LEFT JOIN LATERAL (SELECT 'parent' AS reader WHERE $2
                                       UNION ALL SELECT service WHERE origin <> $1) reader
+                    ON true
                   LEFT JOIN frame_receipts held USING (reader, origin, service, channel)
-                 GROUP BY origin, service, channel) readers
+                 GROUP BY origin, service, channel, streams.frame) readers
              WHERE frames.origin = readers.origin AND frames.service = readers.service
-               AND frames.channel = readers.channel AND frames.number <= readers.passed
-               AND frames.store_time < clock_timestamp() - $3::interval
+               AND frames.channel = readers.channel AND frames.number < readers.last
+               AND ((frames.number <= readers.passed
+                     AND frames.store_time < clock_timestamp() - $3::interval)
+                    OR frames.store_time < clock_timestamp() - $4::interval)
             """,
-            own, parent, keep,
+            own, parent, keep, detach,
         )  # fmt: skip
         return int(status.split()[-1])
 

@@ -31,6 +31,7 @@ from services.sync import domain
 from services.sync.domain import Invitation, Node, Stream, StreamKey
 from services.sync.events import joined
 from services.sync.store import Store
+from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import frame_pb2, sync_pb2
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,9 @@ PUSH_BYTES = 512 * 1024
 
 READ_BYTES = 4 * 2**20
 """About how much one answer to a reader carries."""
+
+UNKNOWN_RUN = bytes(16)
+"""The run of an own stream that was taken back: its service is asked to take it back as well."""
 
 WANT_AGE = 5.0
 """Seconds after which a want that was not repeated is forgotten."""
@@ -155,7 +159,8 @@ class Sync:
             if invitation is None or not invitation.admits(node, at=self._clock()):
                 raise domain.InvitationInvalid()
             await store.invitations.use(invitation.token_hash, node.id)
-            if not await store.enrollments.add(node, nats_user_key):
+            fresh = invitation.node is None
+            if not await store.enrollments.add(node, nats_user_key, fresh=fresh):
                 raise domain.InvitationInvalid()
             row = await store.enrollments.lock(node.id)
             if row is None or row["link_token"] is None:
@@ -188,9 +193,10 @@ class Sync:
             await store.enrollments.admit(
                 node, token=token, token_hash=_hash(token), user_jwt=user_jwt
             )
-            change = joined(child, at=self._clock())
-            await store.nodes.add(change, child, origin=self.own.id)
-            await store.outbox.put(change)
+            if not await store.nodes.knows(node, origin=self.own.id):
+                change = joined(child, at=self._clock())
+                await store.nodes.add(change, child, origin=self.own.id)
+                await store.outbox.put(change)
         self._wake()
         return child
 
@@ -254,12 +260,30 @@ class Sync:
                 [(key, head.head, _age(head.heard_age)) for key, head in known.items()],
                 via=child,
             )
-            for key in (key for key, head in known.items() if head.rewound):
-                await store.streams.rewind(key)
             streams = [stream for stream in await store.streams.list() if stream.via == child]
+            for at, stream in enumerate(streams):
+                if head := known.get(stream.key):
+                    rewound = await self._is_rewound(store, child, stream, head)
+                    await store.streams.rewind(stream.key, rewound)
+                    streams[at] = replace(stream, rewound=rewound)
         if pushed:
             self._tell({frame.stream.service for frame in pushed})
         return streams, refused
+
+    async def _is_rewound(
+        self, store: Store, child: UUID, stream: Stream, head: sync_pb2.StreamHead
+    ) -> bool:
+        """Whether what the child has of a stream is not, or not all of, what is stored here."""
+        if head.rewound or not head.hash:
+            return stream.rewound or head.rewound
+        if head.frame == stream.frame:
+            return head.hash != stream.hash
+        if head.frame > stream.frame:
+            return stream.rewound
+        if stream.key.origin == child:
+            return True
+        held = await store.frames.hash(stream.key, head.frame)
+        return held is not None and held != head.hash
 
     async def receive(
         self, child: UUID, request: sync_pb2.PushFramesRequest
@@ -298,7 +322,7 @@ class Sync:
         if frame.number == row["frame"] + 1 and frame.previous_hash == row["hash"]:
             await store.streams.advance(frame, key, verified=verified)
         elif frame.number == row["frame"] + 1:
-            await store.streams.rewind(key)
+            await store.streams.rewind(key, True)
         else:
             await self._refill(store, key, row, frame, verified=verified)
 
@@ -311,7 +335,7 @@ class Sync:
             held = row["hash"]
         expected = held or await store.frames.follower(key, frame.number)
         if expected is not None and expected != frame.hash:
-            await store.streams.rewind(key)
+            await store.streams.rewind(key, True)
         elif await store.frames.hash(key, frame.number) is None:
             await store.streams.store(frame, key, verified=verified)
 
@@ -348,13 +372,15 @@ class Sync:
     async def next_push(
         self, cursors: Mapping[StreamKey, int], again: Mapping[StreamKey, set[int]],
         resting: Collection[StreamKey] = (),
-    ) -> list[frame_pb2.Frame]:  # fmt: skip
+    ) -> tuple[list[frame_pb2.Frame], list[StreamKey]]:  # fmt: skip
         """What the parent is sent next: what it asked for again, then what follows its receipts.
+        Also the streams of which that is no longer kept.
 
         Args:
             resting: streams that the parent does not take at the moment.
         """
         found: list[bytes] = []
+        freed: list[StreamKey] = []
         async with self.transaction() as store:
             for key, numbers in again.items():
                 found += await store.frames.some(key, numbers)
@@ -366,16 +392,142 @@ class Sync:
                 rows = await store.frames.after(stream.key, after, most=room)
                 whole = [row for at, row in enumerate(rows) if row["number"] == after + 1 + at]
                 found += [row["body"] for row in whole]
-                if not whole and stream.via is not None:
+                if not whole and (
+                    stream.via is None or await store.frames.freed(stream.key, after + 1)
+                ):
+                    freed.append(stream.key)
+                elif not whole:
                     missing = await store.frames.missing(stream.key, after, stream.frame)
                     self.wants.add(stream.key, missing, ())
-        return _fitting(found)
+        return _fitting(found), freed
 
     async def lost(self, key: StreamKey) -> None:
         """An own log does not continue what was framed of it: show it, here and above."""
         async with self.transaction() as store:
             await store.streams.lock(key, via=None)
-            await store.streams.rewind(key)
+            await store.streams.rewind(key, True)
+
+    # -- what a stream goes on with when its frames cannot
+
+    async def check_below(self, key: StreamKey, child: UUID) -> None:
+        """Raises OriginForeign if a stream may not come over a child."""
+        if not _below(key.origin, child, self.own.id, await self.nodes()):
+            raise domain.OriginForeign(origin=f"nodes/{key.origin}", child=f"nodes/{child}")
+
+    async def stream(self, key: StreamKey) -> Stream:
+        """How far a stream is known and stored; at 0 if it is not."""
+        for stream in await self.streams():
+            if stream.key == key:
+                return stream
+        return Stream(key=key, frame=0, hash=frames.START, number=0, head=0,
+                      heard_age=timedelta(0), rewound=False, via=None)  # fmt: skip
+
+    async def freed(self, key: StreamKey, frame: int) -> bool:
+        """Whether a frame and all before it are gone."""
+        async with self.transaction() as store:
+            return await store.frames.freed(key, frame)
+
+    async def hash_at(self, key: StreamKey, frame: int) -> bytes | None:
+        """The hash of a frame that is or was here; None if it is not known any more."""
+        stream = await self.stream(key)
+        if frame in (0, stream.frame):
+            return stream.hash if frame else frames.START
+        async with self.transaction() as store:
+            held = await store.frames.hash(key, frame)
+            return held or await store.frames.follower(key, frame)
+
+    async def stand(self, key: StreamKey, head: log_pb2.SnapshotHead) -> bytes | None:
+        """Put a snapshot one frame back, if that frame is here: it may be the certificate that
+        proves the snapshot.  The hash there; None if it is not known."""
+        async with self.transaction() as store:
+            last = await store.frames.one(key, head.frame)
+        if last is None or last.number == 1:
+            return await self.hash_at(key, head.frame)
+        head.frame, head.number = last.number - 1, last.first - 1
+        return last.previous_hash
+
+    async def following(self, key: StreamKey, child: UUID, after: int) -> list[frame_pb2.Frame]:
+        """Stored frames of a stream of a child's subtree, without a hole."""
+        await self.check_below(key, child)
+        async with self.transaction() as store:
+            rows = await store.frames.after(key, after, most=READ_BYTES)
+        whole = [row for at, row in enumerate(rows) if row["number"] == after + 1 + at]
+        return [frame_pb2.Frame.FromString(row["body"]) for row in whole]
+
+    async def kept(self, key: StreamKey) -> AsyncIterator[frame_pb2.Frame]:
+        """All frames of a stream that are stored, in order."""
+        after = 0
+        while True:
+            async with self.transaction() as store:
+                rows = await store.frames.after(key, after, most=READ_BYTES)
+            for row in rows:
+                yield frame_pb2.Frame.FromString(row["body"])
+            if not rows:
+                return
+            after = rows[-1]["number"]
+
+    async def adopt(self, key: StreamKey, taken: Sequence[frame_pb2.Frame]) -> int:
+        """Own frames that the parent had stored, in place of what was made here instead; the number
+        of the last.
+
+        Raises:
+            FrameRejected: if one is not this node's own.
+        """
+        async with self.transaction() as store:
+            await store.streams.lock(key, via=None)
+            await store.frames.cut(key, taken[0].number)
+            await store.streams.put(
+                key, frame=taken[0].number - 1, hash_=taken[0].previous_hash,
+                number=taken[0].first - 1, run=UNKNOWN_RUN,
+            )  # fmt: skip
+            for frame in taken:
+                try:
+                    frames.check(frame, self.own.public_key)
+                except frames.FrameBroken as broken:
+                    raise domain.FrameRejected(number=frame.number, part=str(broken)) from None
+                await store.streams.advance(frame, key, run=UNKNOWN_RUN, verified=True)
+        return taken[-1].number
+
+    async def jump(
+        self, key: StreamKey, *, frame: int, hash_: bytes, number: int, via: UUID | None,
+        run: bytes = b"", back: bool = False,
+    ) -> Stream:  # fmt: skip
+        """Let a stream go on behind a snapshot; the frames before are of no use any more.
+
+        Args:
+            back: whether the snapshot may stand before what is stored.
+        """
+        async with self.transaction() as store:
+            row = await store.streams.lock(key, via=via)
+            if back or frame > row["frame"]:
+                await store.frames.cut(key, 0)
+                await store.streams.put(key, frame=frame, hash_=hash_, number=number, run=run)
+        self._tell({key.service})
+        return await self.stream(key)
+
+    async def restart(self, key: StreamKey, *, beyond: int = 0, number: int | None = None) -> None:
+        """Let an own stream leave its chain: the parent gets a snapshot.
+
+        Args:
+            beyond: the frame that the parent has stored.
+            number: the entry after which the log is read on; as it was if None.
+        """
+        stream = await self.stream(key)
+        logger.error("stream restarts", extra={"service": key.service, "frame": stream.frame})
+        await self.jump(
+            key, frame=max(stream.frame, beyond) + 1, hash_=secrets.token_bytes(32),
+            number=stream.number if number is None else number, via=None, run=UNKNOWN_RUN,
+        )  # fmt: skip
+
+    async def resume(self, key: StreamKey, *, number: int, run: bytes) -> None:
+        """Read an own log on that has taken back what it had lost."""
+        async with self.transaction() as store:
+            await store.streams.resume(key, number=number, run=run)
+
+    async def detached(self) -> Mapping[StreamKey, list[str]]:
+        """The readers that need frames that are no longer kept, by stream."""
+        async with self.transaction() as store:
+            return await store.frames.detached()
 
     async def streams(self) -> list[Stream]:
         """How far every stream is known and stored."""
@@ -387,27 +539,34 @@ class Sync:
         async with self.transaction() as store:
             return bytes((await store.streams.lock(key, via=None))["run"])
 
-    async def free(self, keep: timedelta, *, parent: bool) -> int:
+    async def free(self, keep: timedelta, detach: timedelta, *, parent: bool) -> int:
         """Forget the frames that no reader and no backup needs; how many."""
         async with self.transaction() as store:
-            return await store.frames.free(own=self.own.id, parent=parent, keep=keep)
+            return await store.frames.free(own=self.own.id, parent=parent, keep=keep, detach=detach)
 
     async def nodes(self) -> dict[UUID, Node]:
         """The nodes below, parents before children."""
         async with self.transaction() as store:
             return domain.tree(self.own.id, await store.nodes.list())
 
-    async def compare_receipts(self, receipts: Sequence[sync_pb2.Receipt]) -> None:
-        """Show own streams of which the parent has stored more than there is here, or other: this
-        node was restored from a backup."""
+    async def compare_receipts(
+        self, receipts: Sequence[sync_pb2.Receipt]
+    ) -> list[sync_pb2.Receipt]:
+        """The receipts of own streams of which the parent has stored more than there is here, or
+        other: this node was restored from a backup.  It is shown."""
         told = {key_of(receipt.stream): receipt for receipt in receipts if not receipt.refused}
+        found = []
         for stream in await self.streams():
             receipt = told.get(stream.key)
-            if receipt is None or stream.via is not None or stream.rewound:
+            if receipt is None or stream.via is not None:
                 continue
-            other = receipt.frame == stream.frame and receipt.hash != stream.hash
-            if receipt.frame > stream.frame or other:
-                await self.lost(stream.key)
+            ahead = receipt.frame > stream.frame
+            own = None if ahead else await self.hash_at(stream.key, receipt.frame)
+            if ahead or (receipt.frame and own is not None and own != receipt.hash):
+                found.append(receipt)
+                if not stream.rewound:
+                    await self.lost(stream.key)
+        return found
 
     def _tell(self, services: set[str]) -> None:
         for told in self.stored:

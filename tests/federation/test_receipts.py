@@ -72,11 +72,11 @@ async def test_a_readers_receipt_never_runs_ahead_of_its_commit(line: Line) -> N
     await proved(line, await line.city.things.versions(line.city.id))
 
 
-async def free(node: Node) -> int:
+async def free(node: Node, *, detach: timedelta = timedelta(days=30)) -> int:
     """Free frames as if no backup were ever restored."""
     conn: Any = await plain(node.databases["sync"])
     parent = bool(node.parent)
-    freed = await Frames(conn).free(own=node.id, parent=parent, keep=timedelta(0))
+    freed = await Frames(conn).free(own=node.id, parent=parent, keep=timedelta(0), detach=detach)
     await conn.close()
     return freed
 

@@ -1,0 +1,342 @@
+"""A backup that is restored, a reader that stayed away, a node that is lost: nothing that a node
+above holds vanishes, and everything is proved again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import grpc
+import pytest
+
+from smartunion.event.v1 import log_pb2, log_pb2_grpc
+from smartunion.sync.v1 import sync_pb2
+from tests.eventually import eventually
+from tests.federation import nodes
+from tests.federation.conftest import Line
+from tests.federation.nodes import Node, plain
+from tests.federation.test_proof import settled, verdict_is
+from tests.federation.test_receipts import free
+from tests.federation.test_upward import proved
+
+BOTH = ("things", "sync")
+
+
+async def copied(postgres: str, source: str, target: str, owner: str) -> None:
+    conn = await plain(postgres)
+    await conn.execute(f'DROP DATABASE IF EXISTS "{target}" WITH (FORCE)')
+    await conn.execute(f'CREATE DATABASE "{target}" TEMPLATE "{source}" OWNER "{owner}"')
+    await conn.close()
+
+
+async def back_up(postgres: str, node: Node, *names: str) -> None:
+    """A backup of some services of a node, which are stopped for it."""
+    await node.stop(*names)
+    for name in names:
+        database = urlsplit(node.databases[name]).path[1:]
+        await copied(postgres, database, f"{database}_backup", database)
+    await node.start(*names)
+
+
+async def restore(postgres: str, node: Node, *names: str) -> None:
+    """Put the backup in place of what the services have now, and start them."""
+    await node.stop(*names)
+    for name in names:
+        database = urlsplit(node.databases[name]).path[1:]
+        await copied(postgres, f"{database}_backup", database, database)
+    await node.start(*names)
+
+
+async def everything_is_proved(line: Line) -> None:
+    """Everyone above holds what the nodes below hold, and says COMPLETE of each."""
+    await proved(line, {}, within=40)
+
+    async def check() -> None:
+        for above, below in (
+            (line.province, line.city), (line.nation, line.city), (line.nation, line.province),
+        ):  # fmt: skip
+            held = await above.things.versions(below.id)
+            assert held == await below.things.versions(below.id)
+            state = (await above.network())[below.code]
+            assert log_pb2.Verdict.Name(state.verdict) == "COMPLETE"
+
+    await eventually(check, within=40)
+
+
+async def taken_back(node: Node) -> set[UUID]:
+    """The things that an operator is told to look at."""
+    async with node.sync_stub() as stub:
+        answer = await stub.ListTakenBack(
+            sync_pb2.ListTakenBackRequest(service="things"), metadata=node.token(), timeout=10
+        )
+    return {UUID(bytes=record.id) for record in answer.records}
+
+
+@pytest.mark.parametrize("names", [BOTH, ("things",), ("sync",)], ids=" and ".join)
+async def test_a_city_that_is_restored_takes_back_what_the_nodes_above_hold(
+    doomed: Line, postgres: str, names: tuple[str, ...]
+) -> None:
+    old = await doomed.city.things.add(20)
+    await proved(doomed, dict.fromkeys(old, 1))
+    await back_up(postgres, doomed.city, *names)
+    lost = await doomed.city.things.add(30)
+    await doomed.city.things.save(old[:5], version=2)
+    known = dict.fromkeys(old + lost, 1) | dict.fromkeys(old[:5], 2)
+    await proved(doomed, known)
+
+    await restore(postgres, doomed.city, *names)
+    # People go on working before anyone notices, also on a record that had been changed since.
+    since = await doomed.city.things.add(10)
+    if "things" in names:
+        await doomed.city.things.save(old[4:6], version=2)
+    await everything_is_proved(doomed)
+
+    held = await doomed.nation.things.versions(doomed.city.id)
+    assert set(held) == set(old + lost + since)
+    assert all(held[id_] >= version for id_, version in known.items())
+    if "things" in names:
+        assert held[old[4]] == 3  # what was decided since the restore is newer than what came back
+        assert held[old[5]] == 2
+        assert await taken_back(doomed.city) == {*lost, *old[:5]}
+    else:
+        assert not await taken_back(doomed.city)
+    more = await doomed.city.things.add(10)
+    await proved(doomed, dict.fromkeys(more, 1))
+
+
+async def test_every_event_of_a_city_is_in_its_log_once_after_a_restore(
+    doomed: Line, postgres: str
+) -> None:
+    await doomed.city.things.add(5)
+    await proved(doomed, {})
+    await back_up(postgres, doomed.city, *BOTH)
+    await doomed.city.things.add(5)
+    await proved(doomed, {})
+    await restore(postgres, doomed.city, *BOTH)
+    await doomed.city.things.add(5)
+    await everything_is_proved(doomed)
+    rows = await doomed.city.things.pool.fetch(
+        "SELECT number, event_id FROM entries WHERE channel = 'records' ORDER BY number"
+    )
+    assert [row["number"] for row in rows] == list(range(1, len(rows) + 1))
+    assert len({row["event_id"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("names", [BOTH, ("things",), ("sync",)], ids=" and ".join)
+async def test_a_province_that_is_restored_has_all_of_its_cities_again(
+    doomed: Line, postgres: str, names: tuple[str, ...]
+) -> None:
+    old = await doomed.city.things.add(20)
+    own = await doomed.province.things.add(20)
+    await proved(doomed, dict.fromkeys(old, 1))
+    await back_up(postgres, doomed.province, *names)
+    lost = await doomed.city.things.add(30)
+    own += await doomed.province.things.add(30)
+    await everything_is_proved(doomed)
+    await restore(postgres, doomed.province, *names)
+    await doomed.city.things.add(10)
+    own += await doomed.province.things.add(10)
+    await everything_is_proved(doomed)
+    assert set(lost) <= set(await doomed.province.things.versions(doomed.city.id))
+    assert set(await doomed.nation.things.versions(doomed.province.id)) == set(own)
+
+
+async def test_a_restored_city_is_shown_as_rewound_everywhere_until_it_has_taken_back(
+    doomed: Line, postgres: str
+) -> None:
+    await settled(doomed, 10)
+    await back_up(postgres, doomed.city, *BOTH)
+    await doomed.city.things.add(10)
+    await proved(doomed, {})
+    await restore(postgres, doomed.city, *BOTH)
+    conn = await plain(doomed.city.databases["things"])
+    async with conn.transaction():
+        await conn.execute("LOCK TABLE taken_back IN EXCLUSIVE MODE")
+        for node in doomed.all:
+            await verdict_is(node, doomed.city, "REWOUND")
+    await conn.close()
+    await everything_is_proved(doomed)
+
+
+async def test_freed_frames_are_not_missed_and_everything_stays_proved(line: Line) -> None:
+    for _ in range(3):
+        await line.city.things.add(500)
+        await proved(line, {})
+
+        async def freed() -> None:
+            for node in line.all:
+                await free(node)
+                assert await kept(node, line.city) <= 1
+
+        await eventually(freed)
+    await everything_is_proved(line)
+
+
+async def kept(node: Node, origin: Node) -> int:
+    """How many frames of the things of a node are stored."""
+    conn = await plain(node.databases["sync"])
+    found = await conn.fetchval(
+        "SELECT count(*) FROM frames WHERE origin = $1 AND service = 'things'", origin.id
+    )
+    await conn.close()
+    return int(found)
+
+
+@asynccontextmanager
+async def writing(node: Node) -> AsyncIterator[None]:
+    """Someone goes on writing."""
+
+    async def write() -> None:
+        while True:
+            await node.things.add(20)
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(write())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_parent_that_stayed_away_too_long_returns_by_a_snapshot(doomed: Line) -> None:
+    await settled(doomed, 200)
+    await doomed.province.stop("sync")
+    ids = await doomed.city.things.add(2_000)
+
+    async def detached() -> None:
+        await free(doomed.city, detach=timedelta(0))
+        streams = (await doomed.city.network())["5101"].streams
+        assert any("parent" in stream.detached for stream in streams)
+
+    await eventually(detached)
+    async with writing(doomed.city):
+        await doomed.province.start("sync")
+
+        async def arrived() -> None:
+            assert set(ids) <= set(await doomed.nation.things.versions(doomed.city.id))
+
+        await eventually(arrived, within=30)
+    await everything_is_proved(doomed)
+
+
+async def test_a_service_that_is_new_at_the_nation_starts_from_a_snapshot(
+    doomed: Line, postgres: str
+) -> None:
+    await settled(doomed, 500)
+    await doomed.nation.stop("things")
+    await emptied(postgres, doomed.nation, "things")
+    for node in doomed.all:
+        await free(node, detach=timedelta(0))
+    async with writing(doomed.city):
+        await doomed.nation.start("things")
+        await eventually(holds(doomed.nation, doomed.city, 500), within=30)
+    await everything_is_proved(doomed)
+
+
+def holds(reader: Node, origin: Node, least: int) -> Callable[[], Awaitable[None]]:
+    """A check that a node holds so many things of another."""
+
+    async def check() -> None:
+        assert len(await reader.things.versions(origin.id)) >= least
+
+    return check
+
+
+async def emptied(postgres: str, node: Node, *names: str) -> None:
+    """Put an empty database in place of what services have."""
+    for name in names:
+        database = urlsplit(node.databases[name]).path[1:]
+        await copied(postgres, "template0", database, database)
+
+
+async def test_a_lost_province_is_rebuilt_from_its_city_and_from_the_nation(
+    doomed: Line, postgres: str
+) -> None:
+    await settled(doomed, 500)
+    own = await doomed.province.things.add(100)
+    await everything_is_proved(doomed)
+    for node in doomed.all:
+        await free(node)
+    await doomed.province.stop()
+    await emptied(postgres, doomed.province, *BOTH)
+    await nodes.join(doomed.province, doomed.nation)
+    async with writing(doomed.city):
+        await doomed.province.start()
+        await nodes.confirm(doomed.province, doomed.nation)
+        await doomed.city.stop("sync")
+        await nodes.join(doomed.city, doomed.province)
+        await doomed.city.start("sync")
+        await nodes.confirm(doomed.city, doomed.province)
+        await eventually(holds(doomed.province, doomed.city, 500), within=40)
+    await everything_is_proved(doomed)
+    assert set(await doomed.province.things.versions(doomed.province.id)) == set(own)
+
+
+async def test_a_city_that_worked_alone_for_long_joins_by_a_snapshot(
+    postgres: str, line: Line, tmp_path: Path
+) -> None:
+    city = await nodes.make(postgres, tmp_path / "new", "5107", "city")
+    await city.start()
+    ids = await city.things.add(1_000)
+    await verdict_is(city, city, "COMPLETE")
+    await free(city, detach=timedelta(0))
+    await city.stop("sync")
+    await nodes.join(city, line.province)
+    async with writing(city):
+        await city.start("sync")
+        await nodes.confirm(city, line.province)
+        await eventually(holds(line.nation, city, len(ids)), within=40)
+    await verdict_is(line.nation, city, "COMPLETE", within=40)
+    assert await line.nation.things.versions(city.id) == await city.things.versions(city.id)
+    await city.stop()
+
+
+async def test_a_snapshot_that_is_cut_off_leaves_nothing(line: Line) -> None:
+    ids = await line.city.things.add(3_000)
+    await proved(line, {})
+
+    async def parts() -> AsyncIterator[log_pb2.WriteSnapshotRequest]:
+        async with grpc.aio.insecure_channel(line.city.addresses["things"]) as channel:
+            read = log_pb2_grpc.LogServiceStub(channel).ReadSnapshot(
+                log_pb2.ReadSnapshotRequest(origin=line.city.id.bytes, channel="records"),
+                metadata=line.city.token("services/sync"),
+            )
+            async for part in read:
+                if part.HasField("head"):
+                    part.head.origin, part.head.frame = bytes(15) + b"\x07", 9
+                yield log_pb2.WriteSnapshotRequest(part=part)
+                if part.records:
+                    raise ConnectionError("cut")
+
+    async with grpc.aio.insecure_channel(line.nation.addresses["things"]) as channel:
+        stub = log_pb2_grpc.LogServiceStub(channel)
+        with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
+            await stub.WriteSnapshot(parts(), metadata=line.nation.token("services/sync"))
+    assert not await line.nation.things.versions(UUID(int=7))
+    assert len(ids) == 3_000
+
+
+async def test_a_child_can_neither_push_nor_read_what_is_not_below_it(line: Line) -> None:
+    await settled(line, 10)
+    conn = await plain(line.city.databases["sync"])
+    sealed = await conn.fetchval("SELECT link_token FROM uplink")
+    await conn.close()
+    token = line.city.sealer().open(sealed, "uplink.link_token").decode()
+    metadata = (("authorization", f"Bearer {token}"),)
+    foreign = sync_pb2.ReadFramesRequest()
+    foreign.stream.origin, foreign.stream.service = line.province.id.bytes, "things"
+    foreign.stream.channel = "records"
+    head = log_pb2.SnapshotHead(origin=line.province.id.bytes, channel="records", frame=99)
+    push = sync_pb2.PushSnapshotRequest(
+        stream=foreign.stream, hash=bytes(32), part=log_pb2.SnapshotPart(head=head)
+    )
+    async with line.province.sync_stub() as stub:
+        for call in (
+            stub.ReadFrames(foreign, metadata=metadata),
+            stub.PushSnapshot(iter([push]), metadata=metadata),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
