@@ -308,6 +308,7 @@ async def test_a_snapshot_that_is_cut_off_leaves_nothing(line: Line) -> None:
                     part.head.origin, part.head.frame = bytes(15) + b"\x07", 9
                 yield log_pb2.WriteSnapshotRequest(part=part)
                 if part.records:
+                    await asyncio.sleep(0.5)  # time to write it
                     raise ConnectionError("cut")
 
     async with grpc.aio.insecure_channel(line.nation.addresses["things"]) as channel:

@@ -23,6 +23,14 @@ class MemberNotFound(NotFound):
     chinese = "本节点没有 {member}"
 
 
+class ApplicantLost(FailedPrecondition):
+    message = (
+        "{application} came back after a restore without its person; "
+        "reject it, and let them apply again"
+    )
+    chinese = "{application} 在恢复备份后缺少申请人信息；请驳回并请本人重新申请"
+
+
 class AlreadyDecided(FailedPrecondition):
     message = "{application} is {state}; only a PENDING application can be decided"
     chinese = "{application} 的状态是 {state}；只有待审（PENDING）的申请可以审批"
@@ -145,11 +153,14 @@ class Application:
 
         Raises:
             AlreadyDecided: unless the application is pending.
+            ApplicantLost: if a restore left the application without its person.
             OwnedElsewhere: if this is a copy.
         """
         decided = replace(
             self._decided(by=by, at=at), state=ApplicationState.APPROVED, member=member
         )
+        if self.person is None:
+            raise ApplicantLost(application=self.name)
         admitted, fact = admit(
             id=member,
             header=Header(origin=self.header.origin, salt=salt),

@@ -83,6 +83,15 @@ async def test_a_decided_application_cannot_be_decided_again(membership: Desk) -
         assert "待审" in told.chinese
 
 
+async def test_an_application_that_lost_its_person_can_only_be_rejected(membership: Desk) -> None:
+    application = await membership.apply(1)
+    record = UUID(application.name.removeprefix("applications/"))
+    await membership.pool.execute("DELETE FROM people WHERE id = $1", record)
+    told = await membership.refusal(pb.ApproveApplicationRequest(name=application.name))
+    assert told.reason == "APPLICANT_LOST"
+    await membership.ask(pb.RejectApplicationRequest(name=application.name, reason="资料缺失"))
+
+
 async def test_a_member_cannot_apply_again_and_an_applicant_not_twice(membership: Desk) -> None:
     application = await membership.apply(1)
     assert (await membership.refusal(membership.an_application(1))).reason == "APPLICATION_PENDING"
