@@ -1,9 +1,12 @@
 """People and rosters that tests need, made up."""
 
 import hashlib
+import io
 from collections.abc import Iterable
 from datetime import date, timedelta
+from typing import Any
 
+from openpyxl import Workbook
 from stdnum.cn import ric
 
 HEADER = "姓名,身份证号,手机号,批准日期,批准文号"
@@ -30,6 +33,22 @@ def an_applicant_row(number: int) -> str:
 def a_roster(rows: Iterable[str], *, header: str = HEADER) -> bytes:
     """A file as a spreadsheet saves it."""
     return "\r\n".join([header, *rows, ""]).encode()
+
+
+def a_workbook(rows: Iterable[Any]) -> bytes:
+    """A workbook with one sheet of these cells, from its first line on."""
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("花名册")
+    for row in rows:
+        sheet.append(row)
+    return saved(book)
+
+
+def saved(book: Workbook) -> bytes:
+    """What a spreadsheet program writes."""
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()
 
 
 def sha256(content: bytes) -> bytes:

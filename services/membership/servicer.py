@@ -114,6 +114,7 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
             file_name=request.roster.file_name,
             size_bytes=request.roster.size_bytes,
             sha256=request.roster.sha256,
+            preview=request.preview,
             call=call_of(request, request.request_id),
         )
         return _roster(roster)
@@ -134,6 +135,24 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
     ) -> AsyncIterator[pb.Roster]:
         async for roster in self._rosters.watch(uuid_in(request.name, "rosters")):
             yield _roster(roster)
+
+    async def CommitRoster(self, request: pb.CommitRosterRequest, context: Context) -> pb.Roster:
+        roster = await self._rosters.commit(
+            uuid_in(request.name, "rosters"), call=call_of(request, request.request_id)
+        )
+        return _roster(roster)
+
+    async def DiscardRoster(self, request: pb.DiscardRosterRequest, context: Context) -> pb.Roster:
+        roster = await self._rosters.discard(
+            uuid_in(request.name, "rosters"), call=call_of(request, request.request_id)
+        )
+        return _roster(roster)
+
+    async def DownloadRosterResult(
+        self, request: pb.DownloadRosterResultRequest, context: Context
+    ) -> AsyncIterator[pb.DownloadRosterResultResponse]:
+        async for content in self._rosters.result(uuid_in(request.name, "rosters")):
+            yield pb.DownloadRosterResultResponse(content=content)
 
     async def ListRosterRows(
         self, request: pb.ListRosterRowsRequest, context: Context
@@ -216,6 +235,9 @@ def _roster(roster: Roster) -> pb.Roster:
         applied_rows=roster.applied_rows,
         unchanged_rows=roster.unchanged_rows,
         refused_rows=roster.refused_rows,
+        skipped_rows=roster.skipped_rows,
+        sheet=roster.sheet,
+        unread_sheets=roster.unread_sheets,
         refuse_reason=roster.refuse_reason,
         refuse_message=roster.refuse_message,
     )

@@ -110,12 +110,17 @@ class Desk:
         )
         return answer
 
-    async def announce(self, content: bytes, *, parent: str = "") -> pb.Roster:
+    async def announce(
+        self, content: bytes, *, parent: str = "", preview: bool = False, file_name: str = "花名册"
+    ) -> pb.Roster:
         """A roster that waits for its content."""
-        roster = pb.Roster(file_name="花名册.csv", size_bytes=len(content), sha256=sha256(content))
+        roster = pb.Roster(file_name=file_name, size_bytes=len(content), sha256=sha256(content))
         answer: pb.Roster = await self.ask(
             pb.CreateRosterRequest(
-                parent=parent or self.street, roster=roster, request_id=str(uuid4())
+                parent=parent or self.street,
+                roster=roster,
+                request_id=str(uuid4()),
+                preview=preview,
             )
         )
         return answer
@@ -141,11 +146,22 @@ class Desk:
         async with asyncio.timeout(60):
             return [seen async for seen in self.watch(roster)][-1]
 
-    async def bring(self, content: bytes, *, parent: str = "") -> pb.Roster:
-        """The roster after its whole import."""
-        roster = await self.announce(content, parent=parent)
+    async def bring(self, content: bytes, *, parent: str = "", preview: bool = False) -> pb.Roster:
+        """The roster after its whole import, or check."""
+        roster = await self.announce(content, parent=parent, preview=preview)
         await self.upload(roster, content)
         return await self.ended(roster)
+
+    async def commit(self, roster: pb.Roster) -> pb.Roster:
+        """The roster after the import of what was checked."""
+        await self.ask(pb.CommitRosterRequest(name=roster.name, request_id=str(uuid4())))
+        return await self.ended(roster)
+
+    async def result(self, roster: pb.Roster) -> bytes:
+        """The result file."""
+        request = pb.DownloadRosterResultRequest(name=roster.name)
+        parts = self.stub.DownloadRosterResult(request, metadata=self.as_officer())
+        return b"".join([part.content async for part in parts])
 
     def member_rows(self, numbers: Iterable[int]) -> list[str]:
         return [a_member_row(self.first + number) for number in numbers]

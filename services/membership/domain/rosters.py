@@ -77,6 +77,26 @@ class ImportFailed(FailedPrecondition):
     chinese = "导入意外失败；已完成的部分保留；请将其余部分重新上传"
 
 
+class PreviewFailed(FailedPrecondition):
+    message = "the check failed unexpectedly; nothing was changed; create the roster again"
+    chinese = "检查意外失败；没有任何改动；请重新创建花名册"
+
+
+class RosterNotPreviewed(FailedPrecondition):
+    message = "{roster} is {state}; only a PREVIEWED roster can be committed"
+    chinese = "{roster} 的状态是 {state}；只有已检查（PREVIEWED）的花名册可以提交导入"
+
+
+class RosterImported(FailedPrecondition):
+    message = "{roster} is {state}; what is imported cannot be discarded"
+    chinese = "{roster} 的状态是 {state}；已导入的内容不能放弃"
+
+
+class RosterUnfinished(FailedPrecondition):
+    message = "{roster} is {state}; its result is there when it is PREVIEWED, DONE or REFUSED"
+    chinese = "{roster} 的状态是 {state}；检查或导入结束后（PREVIEWED、DONE、REFUSED）才有结果文件"
+
+
 class Stopping(Unavailable):
     message = "this replica is stopping; watch again, at another one"
     chinese = "本副本正在停止；请重新连接"
@@ -89,6 +109,14 @@ class RosterState(IntEnum):
     IMPORTING = 2
     DONE = 3
     REFUSED = 4
+    PREVIEWING = 5
+    PREVIEWED = 6
+    DISCARDED = 7
+
+
+AT_WORK = (RosterState.IMPORTING, RosterState.PREVIEWING)
+UNCHANGING = (RosterState.UPLOADING, RosterState.PREVIEWING, RosterState.PREVIEWED)
+"""States in which nothing has been changed yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +137,13 @@ class Roster:
     applied_rows: int = 0
     unchanged_rows: int = 0
     refused_rows: int = 0
+    skipped_rows: int = 0
+    preview: bool = False
+    """Whether it stops when it is checked, until it is committed."""
+    sheet: str = ""
+    """Of a workbook: the sheet that was read."""
+    unread_sheets: tuple[str, ...] = ()
+    """Of a workbook: the other sheets that are not empty."""
     refuse_reason: str = ""
     refuse_message: str = ""
     """English, and Chinese after a line break."""
@@ -119,7 +154,13 @@ class Roster:
 
     @property
     def has_ended(self) -> bool:
-        return self.state in (RosterState.DONE, RosterState.REFUSED)
+        """Whether nothing can become of it any more: its content is needed no longer."""
+        return self.state in (RosterState.DONE, RosterState.REFUSED, RosterState.DISCARDED)
+
+    @property
+    def rests(self) -> bool:
+        """Whether it does not go on by itself."""
+        return self.has_ended or self.state is RosterState.PREVIEWED
 
     @property
     def is_complete(self) -> bool:
@@ -148,10 +189,47 @@ class Roster:
         return replace(self, received_bytes=self.received_bytes + len(fresh)), fresh
 
     def complete(self, sha256: str) -> "Roster":
-        """The roster when all bytes are there: importing, or refused if they are others."""
+        """The roster when all bytes are there: at work, or refused if they are others."""
         if sha256 != self.sha256:
             return self.refuse(ChecksumDifferent())
+        return replace(
+            self, state=RosterState.PREVIEWING if self.preview else RosterState.IMPORTING
+        )
+
+    def finish(self) -> "Roster":
+        """The roster when every row has a result."""
+        previewing = self.state is RosterState.PREVIEWING
+        return replace(self, state=RosterState.PREVIEWED if previewing else RosterState.DONE)
+
+    def commit(self) -> "Roster":
+        """The roster that is imported now; each row is checked again.
+
+        Raises:
+            RosterNotPreviewed: unless it waits for this.
+        """
+        if self.state is not RosterState.PREVIEWED:
+            raise RosterNotPreviewed(roster=self.name, state=self.state.name)
         return replace(self, state=RosterState.IMPORTING)
+
+    def discard(self) -> "Roster":
+        """The roster given up before anything was changed.
+
+        Raises:
+            RosterImported: if something was, or nothing ever will be.
+        """
+        if self.state not in UNCHANGING:
+            raise RosterImported(roster=self.name, state=self.state.name)
+        return replace(self, state=RosterState.DISCARDED)
+
+    def check_has_result(self) -> None:
+        """Raises RosterUnfinished unless its rows stand still."""
+        if not self.rests or self.state is RosterState.DISCARDED:
+            raise RosterUnfinished(roster=self.name, state=self.state.name)
+
+    def give_up(self) -> "Roster":
+        """The roster refused because its rows fail for an unforeseen reason."""
+        previewing = self.state is RosterState.PREVIEWING
+        return self.refuse(PreviewFailed() if previewing else ImportFailed())
 
     def refuse(self, refusal: Refusal) -> "Roster":
         """The roster refused as a whole."""
@@ -164,7 +242,13 @@ class Roster:
 
 
 def announce_roster(
-    *, id: UUID, organization: UUID, file_name: str, size_bytes: int, sha256: bytes
+    *,
+    id: UUID,
+    organization: UUID,
+    file_name: str,
+    size_bytes: int,
+    sha256: bytes,
+    preview: bool,
 ) -> Roster:
     """A roster that waits for its content.
 
@@ -181,5 +265,5 @@ def announce_roster(
         raise ChecksumLength(length=len(sha256))
     return Roster(
         id=id, organization=organization, file_name=file_name, size_bytes=size_bytes,
-        sha256=sha256.hex(),
+        sha256=sha256.hex(), preview=preview,
     )  # fmt: skip

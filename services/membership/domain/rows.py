@@ -6,24 +6,34 @@ No result quotes a cell: columns get shifted, and then an ID number stands anywh
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from enum import IntEnum
 
 from kit.errors import FailedPrecondition, InvalidArgument, Refusal
-from services.membership.domain.identity import Person, person_of
+from services.membership.domain.identity import MOST_NAME_CHARACTERS, Person, person_of
 from services.membership.domain.members import AlreadyAMember, ApplicationPending
-from services.membership.domain.sheet import Header, Row
+from services.membership.domain.table import ASIDES, Aside, Header, Row
 from services.membership.domain.texts import check_characters
 
 MOST_NUMBER_CHARACTERS = 100
 _DATE = re.compile(
-    r"(\d{4})[-/.](\d\d?)[-/.](\d\d?)|(\d{4})(\d\d)(\d\d)|(\d{4})年(\d\d?)月(\d\d?)日"
+    r"(\d{4})[-/.](\d\d?)[-/.](\d\d?)|(\d{4})(\d\d)(\d\d)|(\d{4})年(\d\d?)月(\d\d?)[日号]"
 )
+_TIME = re.compile(r"([T ]+|(?<=[日号]))\d\d?:\d\d(:\d\d(\.\d+)?)?$")
+_SERIAL = re.compile(r"\d{5}(\.\d+)?")
+_SERIAL_ZERO = date(1899, 12, 30)
+_ERROR = re.compile(r"#(N/A|REF!|VALUE!|DIV/0!|NAME\?|NULL!|NUM!|SPILL!|CALC!|FIELD!|BUSY!)")
+_DIGIT = re.compile(r"\d")
 
 
 class RowMalformed(InvalidArgument):
     message = 'a quote (") opens in this row and is never closed'
     chinese = '该行的引号（"）没有闭合'
+
+
+class CellError(InvalidArgument):
+    message = "the cell holds the error {error} of a formula; write the value itself"
+    chinese = "单元格是公式错误 {error}；请直接填写内容"
 
 
 class DateMalformed(InvalidArgument):
@@ -75,6 +85,7 @@ class Outcome(IntEnum):
     APPLIED = 2
     UNCHANGED = 3
     REFUSED = 4
+    SKIPPED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +108,14 @@ class Entry:
     """None: the person asks to join."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The person of a row, as far as a result may show it: numbers are masked."""
+
+    full_name: str = ""
+    id_number: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowResult:
     """What became of one row."""
@@ -110,26 +129,54 @@ class RowResult:
     """The column that is wrong, as the header of the file names it."""
     message: str = ""
     chinese_message: str = ""
+    shown: Shown = Shown()
 
 
-def refused(line: int, refusal: Refusal, header: Header) -> RowResult:
-    """The result of a row that is refused."""
+def refused(line: int, refusal: Refusal, header: Header, shown: Shown) -> RowResult:
+    """The result of a row that is refused, or passed over."""
     return RowResult(
-        line=line, outcome=Outcome.REFUSED, reason=refusal.reason,
-        header=header.titles.get(refusal.field, ""), message=str(refusal),
-        chinese_message=refusal.chinese_text,
+        line=line, outcome=Outcome.SKIPPED if isinstance(refusal, Aside) else Outcome.REFUSED,
+        reason=refusal.reason, header=header.titles.get(refusal.field, ""), message=str(refusal),
+        chinese_message=refusal.chinese_text, shown=shown,
     )  # fmt: skip
+
+
+def shown_of(row: Row) -> Shown:
+    """What may be shown of a row, whatever stands in its cells."""
+    cells = row.cells or {}
+    name, number = cells.get("full_name", ""), cells.get("id_number", "")
+    if len(name) > MOST_NAME_CHARACTERS or _DIGIT.search(unicodedata.normalize("NFKC", name)):
+        name = _masked(name)
+    return Shown(name, _masked(number))
+
+
+def _masked(text: str) -> str:
+    """As an ID number is masked, as far as the text is as long as one.
+
+    >>> _masked("11010519491231002"), _masked("13800000000")
+    ('110105*******1002', '1**********')
+    """
+    text = text[:MOST_NAME_CHARACTERS]
+    if len(text) < 15:
+        return text[:1] + "*" * (len(text) - 1)
+    return text[:6] + "*" * (len(text) - 10) + text[-4:]
 
 
 def entry_of(row: Row, *, today: date) -> Entry:
     """What the row says.
 
     Raises:
+        Aside: if it is no person.
         InvalidArgument: the first thing that is wrong with it.
     """
     cells = row.cells
     if cells is None:
         raise RowMalformed()
+    if row.aside:
+        raise ASIDES[row.aside]()
+    for column, cell in cells.items():
+        if cell.startswith("#") and (error := _ERROR.fullmatch(cell)):
+            raise CellError(field=column, error=error[0])
     person = person_of(
         full_name=cells.get("full_name", ""), id_number=cells.get("id_number", ""),
         phone=cells.get("phone", ""), today=today,
@@ -165,21 +212,30 @@ def approval_of(day: str, number: str, *, today: date) -> Approval | None:
 
 
 def date_of(text: str, *, today: date) -> date:
-    """The day that a cell names.
+    """The day that a cell names: as people write it, or the number that a spreadsheet keeps.
 
     >>> date_of("2025年3月8日", today=date(2026, 11, 22))
     datetime.date(2025, 3, 8)
+    >>> date_of("45724", today=date(2026, 11, 22))
+    datetime.date(2025, 3, 8)
     """
-    match = _DATE.fullmatch(unicodedata.normalize("NFKC", text).replace(" ", ""))
-    if match is None:
+    plain = _TIME.sub("", unicodedata.normalize("NFKC", text).strip()).replace(" ", "")
+    if _SERIAL.fullmatch(plain):
+        found = _SERIAL_ZERO + timedelta(days=int(plain[:5]))
+    elif match := _DATE.fullmatch(plain):
+        found = _day(*(int(part) for part in match.groups() if part))
+    else:
         raise DateMalformed()
-    try:
-        found = date(*(int(part) for part in match.groups() if part))
-    except ValueError:
-        raise DateMalformed() from None
     if found > today:
         raise DateInFuture(today=today)
     return found
+
+
+def _day(year: int, month: int, day: int) -> date:
+    try:
+        return date(year, month, day)
+    except ValueError:
+        raise DateMalformed() from None
 
 
 @dataclass(frozen=True, slots=True)

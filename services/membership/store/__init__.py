@@ -21,7 +21,7 @@ class Store:
         self.applications = Applications(conn, sealer, node)
         self.members = Members(conn, sealer, node)
         self.rosters = Rosters(conn, sealer)
-        self.roster_rows = RosterRows(conn)
+        self.roster_rows = RosterRows(conn, sealer)
         self.calls = Calls(conn, sealer)
         self.outbox = Outbox(conn)
 
@@ -34,4 +34,4 @@ class Reads:
         self.applications = Applications(pool, sealer, node)
         self.members = Members(pool, sealer, node)
         self.rosters = Rosters(pool, sealer)
-        self.roster_rows = RosterRows(pool)
+        self.roster_rows = RosterRows(pool, sealer)

@@ -22,14 +22,17 @@ from services.membership.domain.rows import (
     Approval,
     Entry,
     OrganizationCodeUnknown,
+    Outcome,
     RowResult,
+    Shown,
     Standing,
     entry_of,
     outcome_of,
     refused,
+    shown_of,
 )
-from services.membership.domain.sheet import Header as Columns
-from services.membership.domain.sheet import Row
+from services.membership.domain.table import Header as Columns
+from services.membership.domain.table import Row
 from services.membership.store.people import Known, sealed
 from services.membership.usecases import new_salt
 
@@ -44,6 +47,7 @@ class Sealed:
     """The blind index of the ID number."""
     person: tuple[Any, ...]
     """The row of `people`."""
+    shown: Shown
 
 
 @dataclass(slots=True)
@@ -65,15 +69,15 @@ def judge(
         try:
             entry = entry_of(row, today=today)
         except Refusal as refusal:
-            judged.refused.append(refused(row.line, refusal, columns))
+            judged.refused.append(refused(row.line, refusal, columns, shown_of(row)))
         else:
-            judged.entries.append(_sealed(entry, sealer))
+            judged.entries.append(_sealed(entry, shown_of(row), sealer))
 
 
-def _sealed(entry: Entry, sealer: Sealer) -> Sealed:
+def _sealed(entry: Entry, shown: Shown, sealer: Sealer) -> Sealed:
     record, standing = uuid7(), "member" if entry.approval else "applicant"
     person = sealed(sealer, record, entry.person, standing=standing)
-    return Sealed(entry, record, person[4], person)
+    return Sealed(entry, record, person[4], person, shown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +91,8 @@ class Surroundings:
     """The organisations that rows name, by code, as far as they are part of it."""
     known: Mapping[bytes, Known]
     """What persons are here already, by blind index."""
-    lines: Mapping[str, int]
-    """The lines done before that are about them, by the name of the record."""
+    lines: Mapping[bytes, int]
+    """The lines done before that have settled them, by blind index."""
 
 
 class Batch:
@@ -98,8 +102,8 @@ class Batch:
         self, columns: Columns, around: Surroundings, refused: list[RowResult], *, at: datetime
     ) -> None:
         self._columns, self._around, self._at = columns, around, at
-        self._lines: dict[bytes, int] = {}
-        """Of the persons settled in this batch."""
+        self.lines: dict[bytes, int] = {}
+        """Of the persons settled in this batch, by blind index."""
         self.members: list[Member] = []
         self.admissions: list[Change] = []
         self.applications: list[Application] = []
@@ -113,27 +117,27 @@ class Batch:
             try:
                 self.results.append(self._settled(row))
             except Refusal as refusal:
-                self.results.append(refused(row.entry.line, refusal, self._columns))
+                self.results.append(refused(row.entry.line, refusal, self._columns, row.shown))
             else:
-                self._lines[row.index] = row.entry.line
+                self.lines[row.index] = row.entry.line
 
     def _settled(self, row: Sealed) -> RowResult:
         entry, around = row.entry, self._around
         organization = self._organization(entry.organization_code)
-        known, line = around.known.get(row.index), self._lines.get(row.index)
+        known = around.known.get(row.index)
+        line = self.lines.get(row.index) or around.lines.get(row.index)
         standing = None
         if known:
             standing = Standing(known.member, known.organization == organization.id)
-            line = line or around.lines.get(known.name)
         outcome = outcome_of(entry, standing=standing, earlier_line=line)
         if known:
-            return RowResult(line=entry.line, outcome=outcome, record=known.name)
+            return _result(row, outcome, known.name)
         self.people.append(row.person)
         if entry.approval:
             record = self._admit(row, entry.approval, organization.id)
         else:
             record = self._apply(row, organization.id)
-        return RowResult(line=entry.line, outcome=outcome, record=record)
+        return _result(row, outcome, record)
 
     def _organization(self, code: str) -> Organization:
         around = self._around
@@ -165,3 +169,7 @@ class Batch:
 
     def _header(self) -> Header:
         return Header(origin=self._around.node, salt=new_salt())
+
+
+def _result(row: Sealed, outcome: Outcome, record: str) -> RowResult:
+    return RowResult(line=row.entry.line, outcome=outcome, record=record, shown=row.shown)

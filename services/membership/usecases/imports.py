@@ -9,10 +9,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -23,16 +23,13 @@ from kit.errors import Refusal
 from kit.sealing import Sealer
 from services.membership.domain.identity import beijing_date
 from services.membership.domain.organizations import Organization
-from services.membership.domain.rosters import (
-    ImportFailed,
-    Roster,
-    RosterNotFound,
-    RosterState,
-)
-from services.membership.domain.sheet import ENCODINGS, Header, NoRows, NotText, Row, Sheet
+from services.membership.domain.rosters import AT_WORK, Roster, RosterNotFound, RosterState
+from services.membership.domain.rows import Outcome, RowResult
+from services.membership.domain.table import Header, Row
 from services.membership.store import Store
 from services.membership.usecases import Means
 from services.membership.usecases.batches import Batch, Judged, Surroundings, judge
+from services.membership.usecases.files import File, Portion
 from services.membership.usecases.rosters import Progress
 
 BATCH = 1_000
@@ -40,8 +37,6 @@ BATCH = 1_000
 SLICE = 50
 """Rows that are computed before calls get their turn.  Not threads: sealing lets go of the
 interpreter so often that two threads that compute take longer than one."""
-SLICE_BYTES = 2**16
-"""Bytes that are parsed before calls get their turn."""
 POLL = 1.0
 """Seconds after which a replica looks for rosters whose importer has died."""
 
@@ -51,7 +46,9 @@ PAUSE = 1.0
 """Seconds before the next try after the first such failure; twice as long after each more."""
 ABANDONED = timedelta(days=7)
 """An upload that has not ended by then goes on no more: whoever began it has begun another, and its
-parts are people's data that nobody needs."""
+parts are people's data that nobody needs.  The same for a preview that nobody has committed."""
+SHOWN = timedelta(days=30)
+"""For so long, the result file shows whom a row was about."""
 SWEEP = 3_600.0
 """Seconds between two looks for such uploads."""
 
@@ -74,7 +71,7 @@ class Importer:
         while True:
             try:
                 await self._sweep()
-                for roster in await self._means.reads.rosters.importing():
+                for roster in await self._means.reads.rosters.at_work():
                     if self._failures.get(roster, (0, 0.0))[1] <= time.monotonic():
                         await self._import_alone(roster)
             except PASSING as error:
@@ -82,13 +79,13 @@ class Importer:
             await waited(self._progress.uploaded, POLL)
 
     async def _sweep(self) -> None:
-        """Now and then, delete the rosters whose upload was given up."""
+        """Now and then, delete what was given up, and forget whom old results were about."""
         if time.monotonic() - self._swept < SWEEP:
             return
-        before = self._means.clock() - ABANDONED
-        oldest = UUID(int=int(before.timestamp() * 1_000) << 80)  # An id begins with its time.
+        now = self._means.clock()
         async with self._means.database.transaction() as store:
-            deleted = await store.rosters.delete_abandoned(oldest)
+            deleted = await store.rosters.delete_abandoned(_first_id(now - ABANDONED))
+            await store.roster_rows.forget_shown(_first_id(now - SHOWN))
         self._swept = time.monotonic()
         if deleted:
             logger.info("uploads given up are deleted", extra={"rosters": deleted})
@@ -117,7 +114,7 @@ class Importer:
         if count >= MOST_FAILURES:
             with suppress(Overtaken, RosterNotFound):
                 held = await self._means.reads.rosters.get(roster)
-                await self._save(held.refuse(ImportFailed()))
+                await self._save(held.give_up())
             del self._failures[roster]
 
     @asynccontextmanager
@@ -133,73 +130,38 @@ class Importer:
                     await conn.execute(f"SELECT pg_advisory_unlock({key})")
 
     async def _import(self, roster: Roster) -> None:
+        file = File(self._means.reads.rosters, roster)
         try:
-            encoding, total = await self._survey(roster)
+            survey = await file.survey()
         except Refusal as refusal:
             await self._save(roster.refuse(refusal))
             return
-        await self._save(replace(roster, total_rows=total))
+        roster = replace(
+            roster, total_rows=survey.total_rows, sheet=survey.sheet,
+            unread_sheets=survey.unread_sheets,
+        )  # fmt: skip
+        await self._save(roster)
         organization = await self._means.reads.organizations.get(roster.organization)
         done = roster.done_rows
-        async for header, judged in self._judged(roster, encoding):
-            await self._import_batch(roster.id, organization, header, judged, done=done)
-            done += len(judged)
-            self._progress.move()
-            self._means.committed()
-        await self._save(replace(roster, total_rows=total, state=RosterState.DONE))
+        async with aclosing(self._judged(file.rows(survey.encoding), skip=done)) as batches:
+            async for header, judged in batches:
+                await self._import_batch(roster, organization, header, judged, done=done)
+                done += len(judged)
+                self._progress.move()
+                self._means.committed()
+        await self._save(roster.finish())
 
-    async def _survey(self, roster: Roster) -> tuple[str, int]:
-        """The encoding of the whole file, and how many rows it has.
-
-        Raises:
-            NotText, NotCsv, HeaderMissing, NoRows: if the file as a whole is refused.
-        """
-        for encoding in ENCODINGS:
-            try:
-                total = 0
-                async for _, rows in self._rows(roster, encoding):
-                    total += len(rows)
-            except UnicodeDecodeError:
-                continue
-            if not total:
-                raise NoRows()
-            return encoding, total
-        raise NotText()
-
-    async def _rows(self, roster: Roster, encoding: str) -> AsyncIterator[tuple[Header, list[Row]]]:
-        """The rows of the file, in the portions in which its parts complete them."""
-        sheet, read = Sheet(encoding), 0
-        async for part in self._means.reads.rosters.parts(roster.id):
-            for at in range(0, len(part), SLICE_BYTES):
-                piece = part[at : at + SLICE_BYTES]
-                read += len(piece)
-                rows = sheet.feed(piece, last=read == roster.size_bytes)
-                await asyncio.sleep(0)
-                if sheet.header:
-                    yield sheet.header, rows
-
-    async def _batches(
-        self, roster: Roster, encoding: str
-    ) -> AsyncIterator[tuple[Header, list[Row]]]:
-        """The rows that are not done yet, 1,000 at a time."""
-        skip, waiting = roster.done_rows, list[Row]()
-        async for header, rows in self._rows(roster, encoding):
-            waiting += rows[skip:]
-            skip = max(0, skip - len(rows))
-            while len(waiting) >= BATCH:
-                yield header, waiting[:BATCH]
-                waiting = waiting[BATCH:]
-        if waiting:
-            yield header, waiting
-
-    async def _judged(self, roster: Roster, encoding: str) -> AsyncIterator[tuple[Header, Judged]]:
+    async def _judged(
+        self, portions: AsyncGenerator[Portion, None], *, skip: int
+    ) -> AsyncGenerator[tuple[Header, Judged], None]:
         """The batches, each judged while the database is busy with the one before."""
         ahead: asyncio.Future[tuple[Header, Judged]] | None = None
         try:
-            async for header, rows in self._batches(roster, encoding):
-                ready, ahead = ahead, asyncio.ensure_future(self._judge(header, rows))
-                if ready:
-                    yield await ready
+            async with aclosing(_batches(portions, skip=skip)) as batches:
+                async for header, rows in batches:
+                    ready, ahead = ahead, asyncio.ensure_future(self._judge(header, rows))
+                    if ready:
+                        yield await ready
             if ahead:
                 yield await ahead
         finally:
@@ -214,14 +176,14 @@ class Importer:
         return header, judged
 
     async def _import_batch(
-        self, roster: UUID, organization: Organization, header: Header, judged: Judged, *,
+        self, roster: Roster, organization: Organization, header: Header, judged: Judged, *,
         done: int,
     ) -> None:  # fmt: skip
         while True:
             try:
                 async with self._means.database.transaction() as store:
                     await self._check_in_step(store, roster, done)
-                    around = await self._surroundings(store, roster, organization, judged)
+                    around = await self._surroundings(store, roster.id, organization, judged)
                     batch = Batch(header, around, judged.refused, at=self._means.clock())
                     for at in range(0, len(judged.entries), SLICE):
                         batch.settle(judged.entries[at : at + SLICE])
@@ -233,10 +195,10 @@ class Importer:
                     raise
                 # Someone has joined meanwhile: look again.
 
-    async def _check_in_step(self, store: Store, roster: UUID, done: int) -> None:
-        held = await store.rosters.lock(roster)
-        if held.done_rows != done or held.state is not RosterState.IMPORTING:
-            raise Overtaken(str(roster))
+    async def _check_in_step(self, store: Store, roster: Roster, done: int) -> None:
+        held = await store.rosters.lock(roster.id)
+        if held.done_rows != done or held.state is not roster.state:
+            raise Overtaken(roster.name)
 
     async def _surroundings(
         self, store: Store, roster: UUID, organization: Organization, judged: Judged
@@ -247,10 +209,7 @@ class Importer:
             below = await store.organizations.with_codes(list(codes), within=organization.path)
         indexes = [row.index for row in judged.entries]
         known = await store.people.known(indexes, node=self._means.node)
-        lines: dict[str, int] = {}
-        if known:
-            names = [one.name for one in known.values()]
-            lines = await store.roster_rows.lines_of(roster, names)
+        lines = await store.roster_rows.lines_of(roster, indexes)
         return Surroundings(
             node=self._means.node, organization=organization, below=below, known=known,
             lines=lines,
@@ -260,7 +219,7 @@ class Importer:
         """Save what has changed but for the counts; what has ended needs its content no more."""
         async with self._means.database.transaction() as store:
             held = await store.rosters.lock(roster.id)
-            if held.state is not RosterState.IMPORTING:
+            if held.state not in AT_WORK:
                 raise Overtaken(str(roster.id))
             await store.rosters.save(roster)
             if roster.has_ended:
@@ -268,8 +227,40 @@ class Importer:
         self._progress.move()
 
 
-async def _write(store: Store, roster: UUID, batch: Batch) -> None:
-    """All that a batch changes, in the transaction that holds the roster."""
+def _first_id(at: datetime) -> UUID:
+    """No id made from then on is less: an id begins with its time."""
+    return UUID(int=int(at.timestamp() * 1_000) << 80)
+
+
+async def _batches(
+    portions: AsyncGenerator[Portion, None], *, skip: int
+) -> AsyncGenerator[Portion, None]:
+    """The rows after the first `skip`, 1,000 at a time."""
+    waiting = list[Row]()
+    async with aclosing(portions):
+        async for header, rows in portions:
+            waiting += rows[skip:]
+            skip = max(0, skip - len(rows))
+            while len(waiting) >= BATCH:
+                yield header, waiting[:BATCH]
+                waiting = waiting[BATCH:]
+    if waiting:
+        yield header, waiting
+
+
+async def _write(store: Store, roster: Roster, batch: Batch) -> None:
+    """All that a batch changes, in the transaction that holds the roster: in a preview, nothing but
+    what is shown of it."""
+    results = batch.results
+    if roster.state is RosterState.PREVIEWING:
+        results = [_without_new_record(result) for result in results]
+    else:
+        await _write_people(store, batch)
+    await store.roster_rows.add_all(roster.id, results, batch.lines)
+    await store.rosters.advance(roster.id, Counter(result.outcome for result in results))
+
+
+async def _write_people(store: Store, batch: Batch) -> None:
     if batch.people:
         await store.people.add_all(batch.people)
         await store.outbox.put(*batch.admissions, *batch.submissions)
@@ -277,5 +268,9 @@ async def _write(store: Store, roster: UUID, batch: Batch) -> None:
         await store.members.add_all(batch.members, batch.admissions)
     if batch.applications:
         await store.applications.add_all(batch.applications, batch.submissions)
-    await store.roster_rows.add_all(roster, batch.results)
-    await store.rosters.advance(roster, Counter(result.outcome for result in batch.results))
+
+
+def _without_new_record(result: RowResult) -> RowResult:
+    """A result as a preview shows it: what would be made has no name yet."""
+    made = result.outcome in (Outcome.ADMITTED, Outcome.APPLIED)
+    return replace(result, record="") if made else result

@@ -13,17 +13,21 @@ from services.membership.domain.rosters import (
     Roster,
     RosterNameChanged,
     RosterState,
+    RosterUnfinished,
     Stopping,
     announce_roster,
 )
 from services.membership.domain.rows import RowResult
 from services.membership.store import Store
 from services.membership.usecases import Means
+from services.membership.workbooks.writing import ResultBook
 
 MOST_LINE_DIGITS = 18
 """Of the number of a line in a page token: what PostgreSQL's bigint holds in any case."""
 LOOK = 0.2
 """Seconds after which a watcher looks at a roster that another replica may be importing."""
+RESULT_ROWS = 200
+"""Rows of a result file that are written before calls get their turn."""
 
 
 class Progress:
@@ -58,12 +62,13 @@ class Rosters:
         self._means, self._progress = means, progress
 
     async def create(
-        self, parent: str, *, file_name: str, size_bytes: int, sha256: bytes, call: Call
-    ) -> Roster:
+        self, parent: str, *, file_name: str, size_bytes: int, sha256: bytes, preview: bool,
+        call: Call,
+    ) -> Roster:  # fmt: skip
         organization = organization_in(parent, field="parent")
         roster = announce_roster(
             id=uuid7(), organization=organization, file_name=file_name, size_bytes=size_bytes,
-            sha256=sha256,
+            sha256=sha256, preview=preview,
         )  # fmt: skip
         async with self._means.database.transaction() as store:
             if earlier := await store.calls.earlier(call, Roster):
@@ -96,15 +101,63 @@ class Rosters:
         self._progress.uploaded.set()
         return received
 
+    async def commit(self, name: UUID, *, call: Call) -> Roster:
+        """Import what was checked.  Each row is checked again: the world may have moved."""
+        async with self._means.database.transaction() as store:
+            if earlier := await store.calls.earlier(call, Roster):
+                return earlier
+            committed = (await store.rosters.lock(name)).commit()
+            await store.rosters.save(committed)
+            await store.rosters.begin_again(name)
+            committed = await store.rosters.get(name)
+            await store.calls.answer(call, committed)
+        self._progress.uploaded.set()
+        return committed
+
+    async def discard(self, name: UUID, *, call: Call) -> Roster:
+        """Give a roster up before it has changed anything."""
+        async with self._means.database.transaction() as store:
+            if earlier := await store.calls.earlier(call, Roster):
+                return earlier
+            discarded = (await store.rosters.lock(name)).discard()
+            await store.rosters.save(discarded)
+            await store.rosters.forget_content(name)
+            await store.calls.answer(call, discarded)
+        self._progress.move()
+        return discarded
+
+    async def result(self, name: UUID) -> AsyncIterator[bytes]:
+        """The result file, in parts.
+
+        Raises:
+            RosterUnfinished: unless its rows stand still, from the first part to the last.
+        """
+        roster = await self.get(name)
+        roster.check_has_result()
+        book = ResultBook(roster)
+        after, rows = 0, list[RowResult]()
+        while after == 0 or rows:
+            rows = await self._means.reads.roster_rows.page(
+                name, outcome=0, after=after, limit=RESULT_ROWS
+            )
+            after = rows[-1].line if rows else -1
+            if content := book.add(rows):
+                yield content
+            await asyncio.sleep(0)
+        now = await self.get(name)
+        if now.state is not roster.state:
+            raise RosterUnfinished(roster=roster.name, state=now.state.name)
+        yield book.end()
+
     async def watch(self, name: UUID) -> AsyncIterator[Roster]:
-        """The roster now, and whenever it has changed, until it has ended."""
+        """The roster now, and whenever it has changed, until it rests."""
         shown = None
         while True:
             roster = await self.get(name)
             if roster != shown:
                 yield roster
                 shown = roster
-            if roster.has_ended:
+            if roster.rests:
                 return
             await self._progress.moved()
 

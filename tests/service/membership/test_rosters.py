@@ -71,7 +71,7 @@ async def test_a_watcher_sees_whole_batches_from_upload_to_end(membership: Desk)
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"PK\x03\x04\x14\x00\x06\x00xl/workbook.xml", "NOT_CSV"),
+        (b"PK\x03\x04\x14\x00\x06\x00xl/workbook.xml", "WORKBOOK_DAMAGED"),
         (b"\xff\xfe\xd3Y\r\x00\n\x00", "NOT_CSV"),
         (b"\xff\xff\xff\xff", "NOT_TEXT"),
         ("工号,部门\r\n1,2\r\n".encode(), "HEADER_MISSING"),

@@ -19,7 +19,8 @@ from services.membership.domain.rows import (
     entry_of,
     outcome_of,
 )
-from services.membership.domain.sheet import HeaderMissing, NotCsv, Row, Sheet, header_in
+from services.membership.domain.sheet import NotCsv, Sheet, header_in
+from services.membership.domain.table import HeaderMissing, Row
 from tests.builders import HEADER, an_id_number
 
 TODAY = date(2026, 11, 22)
@@ -81,15 +82,16 @@ def test_a_quote_that_is_never_closed_spoils_its_own_line_and_no_other(cuts: lis
 
 def test_the_header_is_found_below_titles_in_any_order_and_under_any_name() -> None:
     lines = ["某某工会花名册,,", "", "联系电话;公民身份号码（必填）;部门; 名 字 *"]
-    header = header_in(lines)
-    assert (header.delimiter, header.line) == (";", 3)
+    delimiter, header = header_in(lines)
+    assert (delimiter, header.line) == (";", 3)
     assert header.places == {"phone": 0, "id_number": 1, "full_name": 3}
     assert header.titles["full_name"] == "名 字 *"
 
 
-def test_a_header_below_the_tenth_line_is_none() -> None:
+def test_a_header_below_the_fifteenth_line_is_none() -> None:
+    assert header_in(["x"] * 14 + [HEADER])[1].line == 15
     with pytest.raises(HeaderMissing) as refusal:
-        header_in(["x"] * 10 + [HEADER])
+        header_in(["x"] * 15 + [HEADER])
     assert refusal.value.facts == {"missing": "姓名、身份证号"}
 
 
@@ -115,7 +117,10 @@ def test_a_day_is_the_same_however_it_is_written(day: str) -> None:
         ("", "1号", "APPROVAL_DATE_MISSING"),
         ("2025-13-08", "1号", "DATE_MALFORMED"),
         ("8.3.2025", "1号", "DATE_MALFORMED"),
-        ("45724", "1号", "DATE_MALFORMED"),
+        ("4572", "1号", "DATE_MALFORMED"),
+        ("2024.1", "1号", "DATE_MALFORMED"),
+        ("24-1-5", "1号", "DATE_MALFORMED"),
+        ("99999", "1号", "DATE_IN_FUTURE"),
         ("2026-11-23", "1号", "DATE_IN_FUTURE"),
         ("2025-03-08", "号" * 101, "APPROVAL_NUMBER_LENGTH"),
     ],
