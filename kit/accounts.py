@@ -2,15 +2,22 @@
 
     operator   signs the accounts           its key stays in the node's secrets
       SYS      takes changes of accounts    $SYS.REQ.CLAIMS.UPDATE, no file, no restart
-      NODE     the node's own services      JetStream, everything; exports the service up.>
+      NODE     the node's own services      JetStream, everything; exports the service up.>, and
+                                            pulling from the consumers of its stream BELOW
       <child>  one account for each child   imports up.<child>.> of NODE as its own up.>
+      <subscriber>  one account for each    imports its own consumer of BELOW
 
 What a child publishes on `up.push` arrives as `up.<child>.push`, whatever it pretends: the prefix
 is in the account, which the child cannot change.  It may listen on `_INBOX_<child>.>` and nowhere
 else.  A refused publish is silent on the publisher's side, so a child must always ask for a reply.
 
+A subscriber pulls from one consumer of the stream BELOW, which the node makes for it, asks how that
+stands, and acknowledges: it can ask JetStream for nothing else.  It may not make consumers, which
+would let it have what is stored published on any subject of the node.
+
 The child makes its user key and sends the public half; it gets back a JWT, never a secret.  The key
-of its account is derived from the operator's, so a node has nothing to keep for each child.
+of its account is derived from the operator's, so a node has nothing to keep for each child.  The
+same holds for a subscriber.
 
 Source: NATS JWT version 2 (github.com/nats-io/jwt), nkeys (github.com/nats-io/nkeys).
 """
@@ -56,6 +63,13 @@ JETSTREAM = {
 CHILD_LIMITS = {**LIMITS, "exports": 0, "leaf": 0, "conn": 64, "subs": 1024}
 """64 connections: those of a flapping line linger until the server's pings find them dead."""
 EVERYTHING = [">"]
+NEXT, INFO, ACK = "$JS.API.CONSUMER.MSG.NEXT.BELOW", "$JS.API.CONSUMER.INFO.BELOW", "$JS.ACK.BELOW"
+"""Subjects on which JetStream is asked by who pulls from BELOW; the name of a consumer follows."""
+API_PREFIX = "below"
+"""What a subscriber's NATS client must say for `$JS.API`: under that name, its own account would
+answer too, that there is no JetStream in it."""
+NEVER_AGAIN = 253_402_300_799
+"""Unix seconds at the end of the year 9999."""
 
 
 class ClaimsRefused(Exception):
@@ -159,7 +173,14 @@ def system_account_jwt(operator: Key, account: str) -> str:
 def node_account_jwt(operator: Key, account: str) -> str:
     """The account NODE, in which the node's own services work."""
     up = {"name": "up", "subject": "up.>", "type": "service"}
-    return account_jwt(operator, account, name="NODE", limits=LIMITS | JETSTREAM, exports=[up])
+    below = [
+        {"name": subject, "subject": subject, "type": "service", "response_type": kind}
+        for subject, kind in ((f"{NEXT}.*", "Stream"), (f"{INFO}.*", "Singleton"),
+                              (f"{ACK}.>", "Singleton"))
+    ]  # fmt: skip
+    return account_jwt(
+        operator, account, name="NODE", limits=LIMITS | JETSTREAM, exports=[up, *below]
+    )
 
 
 def node_creds(account: Key, name: str) -> str:
@@ -194,8 +215,40 @@ def child_user_jwt(operator: Key, child: str, user: str) -> str:
 
 
 def inbox_prefix(child: str) -> str:
-    """The `inbox_prefix` that a child must give its NATS client."""
+    """The `inbox_prefix` that a child or subscriber must give its NATS client."""
     return f"_INBOX_{child}"
+
+
+def subscriber_account_jwt(
+    operator: Key, node: str, subscriber: str, *, revoked: bool = False
+) -> str:
+    """The account of a subscriber, which pulls from the consumer of its name; if it is revoked, all
+    JWTs of its users count no more, whenever they were issued."""
+    imports = [
+        {"name": local, "type": "service", "account": node, "subject": subject,
+         "local_subject": local}
+        for local, subject in _subjects_of_subscriber(subscriber).items()
+    ]  # fmt: skip
+    revocations = {"revocations": {"*": NEVER_AGAIN}} if revoked else {}
+    account = _derived(operator, f"subscriber {subscriber}").public
+    return account_jwt(
+        operator, account, name=subscriber, limits=CHILD_LIMITS, imports=imports, **revocations
+    )
+
+
+def subscriber_user_jwt(operator: Key, subscriber: str, user: str) -> str:
+    """What a subscriber connects with, next to the seed that only it has."""
+    account = _derived(operator, f"subscriber {subscriber}")
+    inbox = [f"{inbox_prefix(subscriber)}.>"]
+    publish = list(_subjects_of_subscriber(subscriber))
+    return user_jwt(account, user, name=subscriber, publish=publish, subscribe=inbox)
+
+
+def _subjects_of_subscriber(subscriber: str) -> dict[str, str]:
+    """Those of the account NODE that a subscriber may use, by the names that it has for them."""
+    asked = [f"{NEXT}.{subscriber}", f"{INFO}.{subscriber}"]
+    said = f"{ACK}.{subscriber}.>"
+    return {subject.replace("$JS.API", API_PREFIX): subject for subject in asked} | {said: said}
 
 
 async def admit(system: Client, operator: Key, node: str, child: str) -> None:
@@ -204,7 +257,7 @@ async def admit(system: Client, operator: Key, node: str, child: str) -> None:
     Raises:
         ClaimsRefused: if NATS refuses or does not answer within 5 s.
     """
-    await _update(system, child_account_jwt(operator, node, child))
+    await update(system, child_account_jwt(operator, node, child))
 
 
 async def revoke(system: Client, operator: Key, node: str, child: str) -> None:
@@ -216,10 +269,15 @@ async def revoke(system: Client, operator: Key, node: str, child: str) -> None:
     Raises:
         ClaimsRefused: if NATS refuses or does not answer within 5 s.
     """
-    await _update(system, child_account_jwt(operator, node, child, revoked_until=int(time.time())))
+    await update(system, child_account_jwt(operator, node, child, revoked_until=int(time.time())))
 
 
-async def _update(system: Client, jwt: str) -> None:
+async def update(system: Client, jwt: str) -> None:
+    """Have NATS take an account as it is stated, on a connection of the account SYS.
+
+    Raises:
+        ClaimsRefused: if NATS refuses or does not answer within 5 s.
+    """
     try:
         reply = await system.request("$SYS.REQ.CLAIMS.UPDATE", jwt.encode(), timeout=5)
     except (nats.errors.Error, TimeoutError) as error:

@@ -85,6 +85,11 @@ class Carrier:
             with suppress(*FAILURES):
                 await self._client.close()
 
+    @property
+    def client(self) -> Client | None:
+        """The connection; None while it is not there."""
+        return self._client if self._client is not None and self._client.is_connected else None
+
     def announce(
         self, service: str, channel: str, head: int, run: UUID | None, rows: list[Any]
     ) -> None:
@@ -103,8 +108,7 @@ class Carrier:
 
     async def heard(self, waker: asyncio.Event) -> bool:
         """Wait for a head, but not for ever; whether there was one."""
-        connected = self._client is not None and self._client.is_connected
-        return await waited(waker, SILENCE if connected else ALONE)
+        return await waited(waker, SILENCE if self.client else ALONE)
 
     def serve(self, subject: str, answer: Callable[[Msg], Awaitable[None]]) -> None:
         """Answer requests on a subject, one replica each.  Before `run`."""
@@ -115,9 +119,9 @@ class Carrier:
             event.set()
 
     async def _publish(self) -> None:
-        client = self._client
+        client = self.client
         waiting, self._waiting = self._waiting, {}
-        if client is None or not client.is_connected:
+        if client is None:
             return
         try:
             for (service, channel), (head, run, rows) in waiting.items():

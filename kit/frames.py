@@ -52,6 +52,9 @@ class Line:
     """The section `public`, if it is at hand and is what the skeleton says."""
     event_type: str = ""
     event: bytes = b""
+    event_id: bytes = b""
+    event_time: int = 0
+    """Microseconds since 1970 UTC."""
 
 
 def frame_hash(frame: frame_pb2.Frame) -> bytes:
@@ -169,11 +172,13 @@ def lines(frame: frame_pb2.Frame) -> list[Line]:
         publics = _rows(frame, skeleton, "public")
         return [
             Line(frame.first + at, names[kind], UUID(bytes=bytes(id_)), epoch, version,
-                 bytes(hash_), public, names[event_type], event)
-            for at, (id_, kind, epoch, version, hash_, public, event_type, event) in enumerate(
+                 bytes(hash_), public, names[event_type], event, event_id, event_time)
+            for at, (id_, kind, epoch, version, hash_, public, event_type, event, event_id,
+                     event_time) in enumerate(
                 zip(batched_bytes(skeleton.ids), skeleton.kinds, skeleton.owner_epochs,
                     skeleton.versions, batched_bytes(skeleton.hashes), publics,
-                    skeleton.event_types, skeleton.events, strict=True)
+                    skeleton.event_types, skeleton.events, batched_bytes(skeleton.event_ids),
+                    skeleton.event_times, strict=True)
             )
         ]  # fmt: skip
     except (ValueError, IndexError, DecodeError):

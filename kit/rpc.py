@@ -7,6 +7,7 @@ import json
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -355,8 +356,9 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
                 if inspect.isawaitable(answers):  # it writes by itself, as Health.Watch does
                     await answers
                 else:
-                    async for answer in answers:
-                        await context.write(answer)
+                    async with aclosing(answers):  # what it holds ends with the call
+                        async for answer in answers:
+                            await context.write(answer)
             except Exception as error:
                 await self._abort(method, context, error)
 

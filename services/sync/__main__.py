@@ -18,10 +18,13 @@ from kit.telemetry import setup_logging
 from services.sync.config import Settings
 from services.sync.domain import Node
 from services.sync.link import Children, Framer, Uplink, Watcher
+from services.sync.link.below import Below, Numbering
 from services.sync.restores import Restores
 from services.sync.servicer import SyncServicer, to_node
 from services.sync.subscriber import KINDS
 from services.sync.usecases import Sync
+from services.sync.usecases.subscribers import Subscribers
+from services.sync.usecases.watching import Watching
 from smartunion.sync.v1 import sync_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -61,8 +64,13 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         for channel in CHANNELS
     ]
 
+    watching = Watching(sync)
+    numbering = Numbering(settings.database_url, sync, watching)
+    below = Below(watching, numbering, children, parts.carrier)
+
     def stored(services: set[str]) -> None:
         uplink.wake.set()
+        numbering.wake.set()
         for service in services:
             parts.carrier.announce("frames", service, 0, None, [])
 
@@ -70,10 +78,12 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     return Assembly(
         services=[
             (sync_pb2_grpc.add_SyncServiceServicer_to_server,
-             SyncServicer(sync, restores, watcher.proofs, stop=stop)),
+             SyncServicer(sync, restores, watcher.proofs, watching, Subscribers(sync, below),
+                          nats_url=settings.nats_public_url, stop=stop)),
         ],
         background=[
             *(framer.run() for framer in framers), uplink.run(), watcher.run(), children.run(),
+            numbering.run(), below.run(),
             free_forever(
                 sync, timedelta(days=settings.keep_days), timedelta(days=settings.detach_days),
                 parent=bool(settings.parent),

@@ -2,16 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 
-from kit.rpc import AccessDenied, Context, call_of, caller, uuid_in
+from kit import accounts
+from kit.rpc import AccessDenied, Context, call_of, caller, page_of, uuid_in
 from services.sync import domain
 from services.sync.domain import Node, NodeState, Proof, StreamKey, Verdict
+from services.sync.domain.watching import EventFilter, Subscriber
 from services.sync.restores import Restores
 from services.sync.usecases import Sync, key_of, to_receipt, to_stream
+from services.sync.usecases.subscribers import Subscribers
+from services.sync.usecases.watching import Watched, Watching
 from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import sync_pb2 as pb
 from smartunion.sync.v1 import sync_pb2_grpc
@@ -26,15 +31,20 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         sync: Sync,
         restores: Restores,
         proofs: Callable[[], Awaitable[dict[StreamKey, log_pb2.Proof]]],
+        watching: Watching,
+        subscribers: Subscribers,
         *,
+        nats_url: str,
         stop: asyncio.Event,
     ) -> None:
         """
         Args:
             proofs: what the services of this node can prove now.
+            nats_url: what subscribers are told of this node's NATS.
             stop: set when this service drains: those who follow are let go.
         """
         self._sync, self._restores, self._proofs, self._stop = sync, restores, proofs, stop
+        self._watching, self._subscribers, self._nats_url = watching, subscribers, nats_url
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
         return to_node(await self._sync.placed())
@@ -152,6 +162,60 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
             shown = now
             await asyncio.sleep(WATCH_EVERY)
 
+    async def WatchEvents(
+        self, request: pb.WatchEventsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchEventsResponse]:
+        found = self._watching.watch(
+            filter_of(request.filter), request.resume_token,
+            from_beginning=request.from_beginning, stop=self._stop,
+        )  # fmt: skip
+        async with aclosing(found):
+            async for event, position in found:
+                yield pb.WatchEventsResponse(
+                    event=to_event(event) if event else None, resume_token=position.token()
+                )
+
+    async def CreateSubscriber(
+        self, request: pb.CreateSubscriberRequest, context: Context
+    ) -> pb.Subscriber:
+        call = call_of(request, request.request_id)
+        asked = filter_of(request.filter)
+        return self._subscriber(
+            await self._subscribers.create(
+                request.display_name, request.nats_user_key, asked, call=call
+            )
+        )
+
+    async def ListSubscribers(
+        self, request: pb.ListSubscribersRequest, context: Context
+    ) -> pb.ListSubscribersResponse:
+        page = page_of(request)
+        found, key = await self._subscribers.page(page)
+        return pb.ListSubscribersResponse(
+            subscribers=map(self._subscriber, found), next_page_token=page.token(key)
+        )
+
+    async def RevokeSubscriber(
+        self, request: pb.RevokeSubscriberRequest, context: Context
+    ) -> pb.Subscriber:
+        call = call_of(request, request.request_id)
+        subscriber = uuid_in(request.name, "subscribers")
+        return self._subscriber(await self._subscribers.revoke(subscriber, call=call))
+
+    def _subscriber(self, subscriber: Subscriber) -> pb.Subscriber:
+        return pb.Subscriber(
+            name=f"subscribers/{subscriber.id}", display_name=subscriber.display_name,
+            nats_user_key=subscriber.nats_user_key,
+            filter=pb.EventFilter(
+                types=subscriber.filter.types, subtree=subscriber.filter.subtree,
+                origins=[f"nodes/{origin}" for origin in subscriber.filter.origins],
+            ),
+            create_time=subscriber.create_time, revoke_time=subscriber.revoke_time,
+            nats_url=self._nats_url, nats_user_jwt=subscriber.user_jwt,
+            consumer=str(subscriber.id), inbox_prefix=accounts.inbox_prefix(str(subscriber.id)),
+            api_prefix=accounts.API_PREFIX,
+        )  # fmt: skip
+
     async def _network(self) -> pb.Network:
         proofs = await self._proofs()
         states = domain.network(
@@ -215,6 +279,28 @@ def to_network_node(
             )
             for stream, _ in state.streams
         ],
+    )  # fmt: skip
+
+
+def filter_of(asked: pb.EventFilter) -> EventFilter:
+    """Which events are asked for."""
+    return EventFilter(
+        types=tuple(asked.types),
+        origins=tuple(
+            uuid_in(origin, "nodes", field=f"filter.origins[{at}]")
+            for at, origin in enumerate(asked.origins)
+        ),
+        subtree=asked.subtree,
+    )
+
+
+def to_event(event: Watched) -> pb.Event:
+    key, line = event.key, event.line
+    return pb.Event(
+        id=str(event.event_id), type=line.event_type, event_time=event.event_time,
+        origin=f"nodes/{key.origin}", service=key.service, channel=key.channel,
+        number=line.number, subject=f"{line.kind}/{line.id}", owner_epoch=line.owner_epoch,
+        version=line.version, record_hash=line.hash, event=line.event,
     )  # fmt: skip
 
 

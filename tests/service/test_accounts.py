@@ -155,7 +155,7 @@ async def test_an_account_that_the_operator_did_not_sign_opens_nothing(
 
 async def test_what_is_no_account_is_refused(parent: Parent) -> None:
     with pytest.raises(accounts.ClaimsRefused, match="did not take the account"):
-        await accounts._update(parent.system, "no account")
+        await accounts.update(parent.system, "no account")
 
 
 async def test_a_large_answer_reaches_a_child(parent: Parent, tmp_path: Path) -> None:

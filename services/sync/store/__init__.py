@@ -10,6 +10,7 @@ from kit.db import Connection
 from kit.log import Change, Outbox
 from kit.sealing import Sealer
 from services.sync.domain import Invitation, Node, Stream, StreamKey
+from services.sync.store.watching import Arrivals, Subscribers
 from smartunion.sync.v1 import frame_pb2
 
 NODE = "id, parent, organization_code, display_name, level, public_key"
@@ -407,21 +408,22 @@ class Frames:
     async def free(self, *, own: UUID, parent: bool, keep: timedelta, detach: timedelta) -> int:
         """Forget frames that every reader has passed and that no backup may need; how many.
 
-        The readers of a stream are the parent, if there is one, and for streams of other nodes the
-        service of this node that keeps the copies.  A reader without a receipt has passed nothing.
-        One that is further behind than `detach` keeps nothing: it returns by a snapshot.  The last
-        frame stays: in a quiet stream it is the certificate that proves a snapshot.
+        The readers of a stream are who numbers arrivals, the parent, if there is one, and for
+        streams of other nodes the service of this node that keeps the copies.  A reader without a
+        receipt has passed nothing.  One that is further behind than `detach` keeps nothing: it
+        returns by a snapshot.  The last frame stays: in a quiet stream it is the certificate that
+        proves a snapshot.
         """
-        status = await self._conn.execute(
+        freed = await self._conn.fetchval(
             """
-            DELETE FROM frames USING (
+            WITH freed AS (DELETE FROM frames USING (
                 SELECT origin, service, channel, streams.frame AS last,
                        CASE WHEN count(held.frame) < count(*) THEN 0
                             ELSE min(held.frame) END AS passed
                   FROM streams
-                  LEFT JOIN LATERAL (SELECT 'parent' AS reader WHERE $2
+                 CROSS JOIN LATERAL (SELECT 'arrivals' AS reader
+                                      UNION ALL SELECT 'parent' WHERE $2
                                       UNION ALL SELECT service WHERE origin <> $1) reader
-                    ON true
                   LEFT JOIN frame_receipts held USING (reader, origin, service, channel)
                  GROUP BY origin, service, channel, streams.frame) readers
              WHERE frames.origin = readers.origin AND frames.service = readers.service
@@ -429,10 +431,21 @@ class Frames:
                AND ((frames.number <= readers.passed
                      AND frames.store_time < clock_timestamp() - $3::interval)
                     OR frames.store_time < clock_timestamp() - $4::interval)
+             RETURNING frames.*
+            ), gone AS (
+                DELETE FROM arrivals USING freed
+                 WHERE arrivals.origin = freed.origin AND arrivals.service = freed.service
+                   AND arrivals.channel = freed.channel AND arrivals.frame = freed.number
+                RETURNING arrivals.number
+            ), trimmed AS (
+                UPDATE arrival_head SET trimmed = greatest(trimmed, last)
+                  FROM (SELECT max(number) AS last FROM gone) gone WHERE last > 0
+            )
+            SELECT count(*) FROM freed
             """,
             own, parent, keep, detach,
         )  # fmt: skip
-        return int(status.split()[-1])
+        return int(freed)
 
 
 class Store:
@@ -445,6 +458,8 @@ class Store:
         self.uplink = Uplink(conn, sealer)
         self.streams = Streams(conn)
         self.frames = Frames(conn)
+        self.arrivals = Arrivals(conn)
+        self.subscribers = Subscribers(conn)
         self.outbox = Outbox(conn)
         self.calls = Calls(conn, sealer)
 

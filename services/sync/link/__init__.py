@@ -411,39 +411,38 @@ class Children:
             account: the public key of the account NODE.
         """
         self._sync, self._url, self._system_creds = sync, url, system_creds
-        self._account = account
-        self._operator = accounts.key_from_seed(operator) if url else None
-        self._system: Client | None = None
+        self.account = account
+        self.operator = accounts.key_from_seed(operator) if url else None
+        self.system: Client | None = None
+        """A connection of the account SYS, once there is one."""
         if url:
             carrier.serve("up.*.push", self._answer)
 
     async def run(self) -> None:
         """Open the accounts of all children again: NATS may have lost its folder."""
-        if self._operator is None:
+        if self.operator is None:
             return await asyncio.Event().wait()  # type: ignore[return-value]
-        self._system = await dial(self._url, user_credentials=self._system_creds)
+        self.system = await dial(self._url, user_credentials=self._system_creds)
         try:
             while True:
                 with suppress(*PASSING, accounts.ClaimsRefused):
                     async with self._sync.transaction() as store:
                         admitted = await store.enrollments.admitted()
                     for child in admitted:
-                        await accounts.admit(
-                            self._system, self._operator, self._account, str(child)
-                        )
+                        await accounts.admit(self.system, self.operator, self.account, str(child))
                 await asyncio.sleep(30)
         finally:
             with suppress(*FAILURES):
-                await self._system.close()
+                await self.system.close()
 
     async def admit(self, child: UUID, user_key: str) -> str:
         """Open the account of a child; the JWT of its user, empty if there is no NATS here."""
-        if self._operator is None:
+        if self.operator is None:
             return ""
-        if self._system is not None:
+        if self.system is not None:
             with suppress(accounts.ClaimsRefused):  # `run` tries again
-                await accounts.admit(self._system, self._operator, self._account, str(child))
-        return accounts.child_user_jwt(self._operator, str(child), user_key)
+                await accounts.admit(self.system, self.operator, self.account, str(child))
+        return accounts.child_user_jwt(self.operator, str(child), user_key)
 
     async def _answer(self, msg: Msg) -> None:
         """The account imposes the subject; the token shows that the account is still admitted."""

@@ -23,7 +23,7 @@ from uuid import UUID
 from google.protobuf.duration_pb2 import Duration
 
 from kit import frames
-from kit.db import Pool
+from kit.db import Connection, Pool
 from kit.records import CHANNELS
 from kit.rpc import Call
 from kit.sealing import Sealer
@@ -122,6 +122,15 @@ class Sync:
     async def transaction(self) -> AsyncIterator[Store]:
         """All or nothing."""
         async with self._pool.acquire() as conn, conn.transaction():
+            yield Store(conn, self._sealer)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Store]:
+        """What is read in it is all of one moment."""
+        async with (
+            self._pool.acquire() as conn,
+            conn.transaction(isolation="repeatable_read", readonly=True),
+        ):
             yield Store(conn, self._sealer)
 
     # -- joining
@@ -476,6 +485,7 @@ class Sync:
         async with self.transaction() as store:
             await store.streams.lock(key, via=None)
             await store.frames.cut(key, taken[0].number)
+            await store.arrivals.cut(key, taken[0].number)
             await store.streams.put(
                 key, frame=taken[0].number - 1, hash_=taken[0].previous_hash,
                 number=taken[0].first - 1, run=UNKNOWN_RUN,
@@ -501,6 +511,7 @@ class Sync:
             row = await store.streams.lock(key, via=via)
             if back or frame > row["frame"]:
                 await store.frames.cut(key, 0)
+                await store.arrivals.jump(key, frame)
                 await store.streams.put(key, frame=frame, hash_=hash_, number=number, run=run)
         self._tell({key.service})
         return await self.stream(key)
@@ -543,6 +554,10 @@ class Sync:
         """Forget the frames that no reader and no backup needs; how many."""
         async with self.transaction() as store:
             return await store.frames.free(own=self.own.id, parent=parent, keep=keep, detach=detach)
+
+    def on(self, conn: Connection) -> Store:
+        """What is kept, on a connection of the caller's own."""
+        return Store(conn, self._sealer)
 
     async def nodes(self) -> dict[UUID, Node]:
         """The nodes below, parents before children."""
