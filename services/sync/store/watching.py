@@ -110,16 +110,25 @@ class Arrivals:
             key.origin, key.service, key.channel, frame,
         )  # fmt: skip
         await self._conn.execute(
-            "UPDATE frame_receipts SET frame = greatest($4 - 1, 0) WHERE reader = $5"
+            "UPDATE frame_receipts SET frame = greatest($4::bigint - 1, 0) WHERE reader = $5"
             " AND origin = $1 AND service = $2 AND channel = $3 AND frame >= $4",
             key.origin, key.service, key.channel, frame, READER,
         )  # fmt: skip
 
     async def jump(self, key: StreamKey, frame: int) -> None:
-        """Go on behind a frame of a stream whose frames before are gone: nobody can be told all of
-        them, so everybody must begin again."""
+        """Go on behind a frame of a stream whose frames before are gone.
+
+        If it was followed here before, nobody can be told all of it, so everybody must begin again.
+        """
         await self.cut(key, 0)
-        await self._conn.execute("UPDATE arrival_head SET head = head + 1, trimmed = head + 1")
+        await self._conn.execute(
+            """
+            UPDATE arrival_head SET head = head + 1, trimmed = head + 1
+             WHERE EXISTS (SELECT FROM streams WHERE origin = $1 AND service = $2
+                              AND channel = $3 AND frame > 0)
+            """,
+            key.origin, key.service, key.channel,
+        )  # fmt: skip
         await self._conn.execute(
             """
             INSERT INTO frame_receipts (reader, origin, service, channel, frame)
