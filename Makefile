@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
-CODE   := kit node services tests
+CODE   := docs kit node services tests
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -28,16 +28,17 @@ fmt: setup ## Format the code
 	$(BIN)/ruff check -q --fix $(CODE) || true
 	$(BIN)/ruff format $(CODE)
 
-lint: setup gen ## Check style, types, import laws and protos
+lint: setup gen ## Check style, types, import laws, protos and documents
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy --strict $(CODE)
 	$(BIN)/lint-imports --no-cache
 	$(if $(PROTOS),$(BIN)/buf lint)
 	$(BIN)/buf breaking --against protos/released.binpb
+	$(BIN)/python -m docs.check
 
 test: setup gen ## Run the quick tests against real PostgreSQL and NATS
-	$(BIN)/pytest tests kit services node -q -n 2 --dist loadfile --doctest-modules --ignore=tests/faults --timeout=120
+	$(BIN)/pytest tests docs kit services node -q -n 2 --dist loadfile --doctest-modules --ignore=tests/faults --timeout=120
 
 demo: setup gen ## Play the story on a network of nodes
 	$(BIN)/smartunion demo
