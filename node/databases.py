@@ -4,7 +4,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from node.problems import DatabaseUnreachable
+from node.problems import DatabaseTooOld, DatabaseUnreachable
+
+OLDEST = 16
+"""The first version of PostgreSQL whose grants say whether a role may be taken on."""
 
 
 async def create(dsn: str, name: str, *, password: str) -> str:
@@ -14,11 +17,9 @@ async def create(dsn: str, name: str, *, password: str) -> str:
 
     Raises:
         DatabaseUnreachable: if the server cannot be reached or refuses.
+        DatabaseTooOld: if it is older than `OLDEST`.
     """
-    try:
-        connection = await asyncpg.connect(dsn, timeout=10)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TimeoutError) as e:
-        raise DatabaseUnreachable(problem=_line(e)) from e
+    connection = await connect(dsn)
     try:
         await _create(connection, name, password)
     except asyncpg.PostgresError as error:
@@ -26,6 +27,19 @@ async def create(dsn: str, name: str, *, password: str) -> str:
     finally:
         await connection.close()
     return _dsn_of(dsn, name, password)
+
+
+async def connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection to a server that is new enough.  Raises as `create`."""
+    try:
+        connection = await asyncpg.connect(dsn, timeout=10)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TimeoutError) as e:
+        raise DatabaseUnreachable(problem=_line(e)) from e
+    version = connection.get_server_version().major
+    if version < OLDEST:
+        await connection.close()
+        raise DatabaseTooOld(version=version, oldest=OLDEST)
+    return connection
 
 
 async def drop(dsn: str, name: str) -> None:

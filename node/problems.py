@@ -55,6 +55,17 @@ class DatabaseUnreachable(FailedPrecondition):
     chinese = "无法使用 postgres.dsn 指定的 PostgreSQL（{problem}）；请改正，或留空以使用内置数据库"
 
 
+class DatabaseTooOld(FailedPrecondition):
+    message = (
+        "the PostgreSQL server of postgres.dsn is of version {version}; use {oldest} or newer, or "
+        "leave the dsn empty to use the embedded server"
+    )
+    chinese = (
+        "postgres.dsn 指定的 PostgreSQL 版本为 {version}；请使用 {oldest} 或更高版本，"
+        "或留空以使用内置数据库"
+    )
+
+
 class CarrierUnreachable(FailedPrecondition):
     message = (
         "cannot use the NATS server of nats.url ({problem}); correct nats.url and nats.creds, or "

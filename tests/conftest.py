@@ -1,17 +1,92 @@
-"""What all tests stand on: one real PostgreSQL for the session; each test has its own databases."""
+"""What all tests stand on: one real PostgreSQL for the session; each test has its own databases.
 
+POSTGRES_DSN and NATS_URL name servers that others run, instead of those that the tests start.
+"""
+
+import asyncio
+import os
+import secrets
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+import nats.errors
 import pytest
 
-from node import engines
+from kit.errors import Refusal
+from node import databases, engines, nats_server
+
+POSTGRES_DSN = os.environ.get("POSTGRES_DSN", "")
+NATS_URL = os.environ.get("NATS_URL", "")
+CLIENTS = 200
+"""Connections that two processes of tests, with three nodes each, may come to hold."""
+
+
+def pytest_configure() -> None:
+    """A server of others that is of no use ends the run at once, with one line."""
+    try:
+        asyncio.run(_check_servers())
+    except Refusal as refusal:
+        raise pytest.UsageError(f"POSTGRES_DSN: {refusal}") from None
+    except (OSError, nats.errors.Error) as error:
+        raise pytest.UsageError(f"NATS_URL: no NATS server lets us in there ({error})") from None
+
+
+async def _check_servers() -> None:
+    if POSTGRES_DSN:
+        host = await databases.connect(POSTGRES_DSN)
+        clients = int(await host.fetchval("SHOW max_connections"))
+        await host.close()
+        if clients < CLIENTS:
+            raise pytest.UsageError(
+                f"POSTGRES_DSN: its max_connections is {clients}; set it to {CLIENTS} or more"
+            )
+    if NATS_URL:
+        await nats_server.check(NATS_URL, "")
 
 
 @pytest.fixture(scope="session")
 async def postgres() -> AsyncIterator[str]:
-    """The DSN of the superuser of a PostgreSQL server that ends with the session."""
-    with tempfile.TemporaryDirectory(prefix="smartunion-") as folder:
-        async with engines.postgres(Path(folder)) as dsn:
-            yield dsn
+    """The DSN of a role that may create roles and databases, which end with the session."""
+    async with AsyncExitStack() as stack:
+        if POSTGRES_DSN:
+            yield await stack.enter_async_context(guest(POSTGRES_DSN))
+        else:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="smartunion-"))
+            yield await stack.enter_async_context(engines.postgres(Path(folder)))
+
+
+@asynccontextmanager
+async def guest(dsn: str) -> AsyncIterator[str]:
+    """A role on the server of others that reaches nothing of theirs and leaves nothing behind."""
+    name, password = f"smartunion_test_{secrets.token_hex(8)}", secrets.token_hex(16)
+    host = await databases.connect(dsn)
+    await host.execute(f"CREATE ROLE {name} LOGIN CREATEDB CREATEROLE PASSWORD '{password}'")
+    parts = urlsplit(dsn)
+    server = parts.netloc.rpartition("@")[2]
+    own = urlunsplit(parts._replace(netloc=f"{name}:{password}@{server}"))
+    try:
+        yield own
+        await leave(own)
+    finally:
+        await host.execute(f"DROP ROLE {name}")
+        await host.close()
+
+
+async def leave(dsn: str) -> None:
+    """Drop every database and role that the role of `dsn` has made."""
+    guest = await databases.connect(dsn)
+    for row in await guest.fetch(
+        "SELECT datname FROM pg_database WHERE pg_has_role(datdba, 'USAGE')"
+    ):
+        await guest.execute(f'DROP DATABASE "{row["datname"]}" WITH (FORCE)')
+    for row in await guest.fetch(
+        """
+        SELECT DISTINCT rolname FROM pg_auth_members JOIN pg_roles ON pg_roles.oid = roleid
+         WHERE member = current_user::regrole
+        """
+    ):
+        await guest.execute(f'DROP ROLE "{row["rolname"]}"')
+    await guest.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from node import engines
+from tests.conftest import NATS_URL
 from tests.federation import nodes
 from tests.federation.nodes import Node
 
@@ -65,10 +66,17 @@ async def start_line(line: Line, *, through: str = "") -> None:
 
 @asynccontextmanager
 async def running(postgres: str, folder: Path, *, carriers: bool = False) -> AsyncIterator[Line]:
-    """Three nodes, without NATS (the frames go over gRPC alone) or each with one of its own."""
+    """Three nodes, without NATS (the frames go over gRPC alone) or each with one of its own.
+
+    The city's is that of NATS_URL, if it is set.  The others let children in, each in an account
+    that they sign, which only the embedded server knows.
+    """
     line = await make_line(postgres, folder)
     async with AsyncExitStack() as stack:
         for node in line.all if carriers else ():
+            if node is line.city and NATS_URL:
+                node.nats = NATS_URL
+                continue
             server = await stack.enter_async_context(engines.nats(node.folder))
             node.nats, node.creds = server.url, str(server.keys.node_creds)
         await start_line(line)

@@ -15,7 +15,7 @@ from tests.federation.test_upward import proved
 
 
 async def client(node: Node) -> Client:
-    return await nats.connect(node.nats, user_credentials=node.creds)
+    return await nats.connect(node.nats, user_credentials=node.creds or None)
 
 
 async def test_subscribers_of_the_node_get_each_event_with_its_attributes(carried: Line) -> None:

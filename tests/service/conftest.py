@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import asyncpg
 import grpc
@@ -37,18 +38,19 @@ def on(dsn: str, database: str) -> str:
 async def template(postgres: str) -> str:
     """The name of a database with all tables and the organisations around Sichuan."""
     conn = await asyncpg.connect(postgres)
-    await conn.execute("CREATE DATABASE membership_template TEMPLATE template0")
+    name = f"membership_{uuid4().hex}"
+    await conn.execute(f"CREATE DATABASE {name} TEMPLATE template0")
     await conn.close()
-    url = on(postgres, "membership_template")
+    url = on(postgres, name)
     async with connect(url, KIT_MIGRATIONS, service.MIGRATIONS) as pool:
         await service.seeded("51", pool)
-    return "membership_template"
+    return name
 
 
 async def make_settings(postgres: str, template: str, folder: Path) -> Settings:
     """The settings of a service on a fresh database, which ends with the server."""
     conn = await asyncpg.connect(postgres)
-    name = f"membership_{next(NUMBERS)}"
+    name = f"membership_{uuid4().hex}"
     await conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     await conn.close()
     for key in ("data.key", "token.key", "node.key"):

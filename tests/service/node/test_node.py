@@ -4,13 +4,16 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import asyncpg
 import nats
 import pytest
 
+from node import engines
 from node.services import is_healthy
+from tests.conftest import NATS_URL
 from tests.service.node.nodes import Node, a_node, eventually, lives, refusal
 
 PARTS = ("postgres", "nats", "membership", "sync")
@@ -114,6 +117,19 @@ async def test_the_streams_may_be_deleted_at_any_time(node: Node) -> None:
     client = await nats.connect(node.endpoints["nats"], user_credentials=str(creds))
     await client.jetstream().add_stream(name="EVENTS", subjects=["smartunion.>"])
     await client.close()
+
+
+async def test_a_node_works_on_servers_that_others_run(postgres: str, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        url, creds = NATS_URL, ""
+        if not url:
+            server = await stack.enter_async_context(engines.nats(tmp_path / "others"))
+            url, creds = server.url, str(server.keys.node_creds)
+        more = f'[postgres]\ndsn = "{postgres}"\n[nats]\nurl = "{url}"\ncreds = "{creds}"\n'
+        node = await stack.enter_async_context(a_node(tmp_path, "--processes", more=more))
+        assert await answers(node)
+        assert node.endpoints["nats"] == url
+        assert set(node.endpoints["pids"]) == {"node", "membership", "sync"}
 
 
 async def test_two_nodes_start_at_once(tmp_path: Path) -> None:

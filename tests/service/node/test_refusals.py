@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from node import databases, engines
+from node.problems import DatabaseTooOld
 from tests.service.node.nodes import refusal
 
 
@@ -28,6 +29,12 @@ async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
 
 async def test_a_dsn_that_is_none(tmp_path: Path) -> None:
     assert "postgres.dsn" in await refusal(tmp_path, more='[postgres]\ndsn = "nonsense"\n')
+
+
+async def test_a_server_that_is_too_old(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "OLDEST", 99)
+    with pytest.raises(DatabaseTooOld, match=r"is of version \d+; use 99 or newer"):
+        await databases.create(postgres, "never", password="pass")
 
 
 async def test_a_carrier_that_is_not_there(tmp_path: Path) -> None:

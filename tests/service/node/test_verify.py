@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -78,7 +78,7 @@ async def databases(
         tables = []
         for node in (NATION, CITY):
             for service in ("membership", "sync"):
-                name = f"verify_{service}_{node.int}"
+                name = f"verify_{service}_{node.int}_{uuid4().hex}"
                 dsn = await stack.enter_async_context(engines.database(postgres, name))
                 dsns[node][service] = dsn
                 conn = await asyncpg.connect(dsn)
