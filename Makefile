@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
-CODE   := docs kit node services tests
+CODE   := bench docs kit node services tests
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -38,7 +38,7 @@ lint: setup gen ## Check style, types, import laws, protos and documents
 	$(BIN)/python -m docs.check
 
 test: setup gen ## Run the quick tests against real PostgreSQL and NATS
-	$(BIN)/pytest tests docs kit services node -q -n 2 --dist loadfile --doctest-modules --ignore=tests/faults --timeout=120
+	$(BIN)/pytest tests docs kit services node bench -q -n 2 --dist loadfile --doctest-modules --ignore=tests/faults --timeout=120
 
 demo: setup gen ## Play the story on a network of nodes
 	$(BIN)/smartunion demo
@@ -48,6 +48,9 @@ up: setup gen ## Start a network of nodes and leave it running
 
 faults: setup gen ## Run the fault tests: make faults SEEDS=20
 	SEEDS=$(or $(SEEDS),20) $(BIN)/pytest tests/faults -q --timeout=3600
+
+bench: setup gen ## Measure beside probes of the engines: make bench ROWS="hop hops" RUNS=5
+	$(BIN)/python -m bench $(ROWS) --runs $(or $(RUNS),5)
 
 lock: setup ## Resolve the dependencies again and pin them with hashes
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
@@ -59,4 +62,4 @@ release-protos: setup ## Take the protos as released: what breaks them fails lin
 clean: ## Remove what was made
 	rm -rf .venv gen build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup gen fmt lint test demo up faults lock release-protos clean
+.PHONY: help setup gen fmt lint test demo up faults bench lock release-protos clean

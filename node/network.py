@@ -13,7 +13,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 
 T = TypeVar("T")
 
+NODE_UP = ("-c", "from node.cli import main; main()", "node", "up")
 START = 90.0
 """Seconds that a node gets to start for the first time."""
 JOIN = 30.0
@@ -128,13 +129,18 @@ class Node:
 class Network:
     """The nodes, by division code, while they run."""
 
-    def __init__(self, folder: Path, *, proxied: str = "", separate: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, proxied: str = "", separate: bool = False,
+        program: Sequence[str] = NODE_UP,
+    ) -> None:  # fmt: skip
         """
         Args:
             folder: keeps a folder for each node.
             proxied: the code of the node that reaches its parent through `lines`.
             separate: each service is a process of its own.
+            program: what this Python runs for each node, but for `--config FILE`.
         """
+        self._program = program
         self._folder, self._proxied, self._separate = folder, proxied, separate
         self._stack = AsyncExitStack()
         self.nodes: dict[str, Node] = {}
@@ -203,8 +209,8 @@ class Network:
         log = config.with_name("node.log")
         log.unlink(missing_ok=True)
         program = await processes.run(
-            [sys.executable, "-c", "from node.cli import main; main()", "node", "up",
-             "--config", config.resolve(), *(["--processes"] if self._separate else [])],
+            [sys.executable, *self._program, "--config", config.resolve(),
+             *(["--processes"] if self._separate else [])],
             goodbye=signal.SIGTERM, orphaned=signal.SIGTERM, patience=GOODBYE, log=log,
         )  # fmt: skip
         self._stack.push_async_callback(program.stop)

@@ -54,7 +54,9 @@ async def a_street(node: Node) -> pb.Organization:
     raise NoStreet(name=node.seat.name)
 
 
-async def imported(node: Node, content: bytes) -> AsyncIterator[pb.Roster]:
+async def imported(
+    node: Node, content: bytes, *, within: float = IMPORT
+) -> AsyncIterator[pb.Roster]:
     """Upload a roster; its progress until it has ended."""
     request = pb.CreateRosterRequest(
         parent=f"organizations/{node.seat.code}",
@@ -73,9 +75,9 @@ async def imported(node: Node, content: bytes) -> AsyncIterator[pb.Roster]:
                 name=created.name, offset=at, content=content[at : at + CHUNK]
             )
 
-    await node.membership.UploadRoster(chunks(), metadata=node.metadata, timeout=IMPORT)
+    await node.membership.UploadRoster(chunks(), metadata=node.metadata, timeout=within)
     async for found in node.membership.WatchRoster(
-        pb.WatchRosterRequest(name=created.name), metadata=node.metadata, timeout=IMPORT
+        pb.WatchRosterRequest(name=created.name), metadata=node.metadata, timeout=within
     ):
         yield found
 

@@ -1,0 +1,1 @@
+"""The service membership with one more kind."""

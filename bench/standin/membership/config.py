@@ -1,0 +1,3 @@
+"""As membership."""
+
+from services.membership.config import Settings as Settings

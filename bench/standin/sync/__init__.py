@@ -1,0 +1,1 @@
+"""The service sync, as it is."""

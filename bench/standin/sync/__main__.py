@@ -1,0 +1,3 @@
+"""As sync."""
+
+from services.sync.__main__ import serve as serve

@@ -1,0 +1,3 @@
+"""As sync."""
+
+from services.sync.config import Settings as Settings
