@@ -191,7 +191,7 @@ def _service_name(servicer: Any) -> str:
 
 
 async def free_forever(pool: Pool, keep_days: float) -> None:
-    """Every minute, forget what no reader and no backup needs."""
+    """Forget what no reader and no backup needs: every minute, or sooner if less is kept."""
     while True:
         try:
             for channel in CHANNELS:
@@ -201,7 +201,7 @@ async def free_forever(pool: Pool, keep_days: float) -> None:
             )
         except PASSING as error:
             logger.info("nothing freed", extra={"error": type(error).__name__})
-        await asyncio.sleep(60)
+        await asyncio.sleep(min(60.0, max(1.0, keep_days * 86400)))
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -117,7 +117,7 @@ async def play(build: Path, console: Console) -> None:
     folder, report = build / "demo", Report(build / "demo-report.json", console)
     shutil.rmtree(folder, ignore_errors=True)
     with report.kept():
-        async with asyncio.timeout(STORY), Network(folder, proxied=CHENGDU) as network:
+        async with asyncio.timeout(STORY), Network(folder, proxied=[CHENGDU]) as network:
             await Story(network, folder, report).tell()
     console.print(
         f"[bold green]the story holds[/]  {report.facts['seconds']:.1f} s; {report.file}",
@@ -235,7 +235,7 @@ class Story:
 
     async def _cut(self) -> None:
         with self._report.step("the line of 成都 is cut; it goes on alone") as facts:
-            for line in self._network.lines:
+            for line in self._network.lines[CHENGDU]:
                 await line.cut()
             await self._approve_alone(CUT_OFF // 2, facts)
             await self._unheard(facts)
@@ -251,7 +251,7 @@ class Story:
                 ),
                 within=CATCH_UP,
             )
-            for line in self._network.lines:
+            for line in self._network.lines[CHENGDU]:
                 await line.half_open()
             await self._approve_alone(CUT_OFF - CUT_OFF // 2, facts)
             await self._unheard(facts)
@@ -261,10 +261,10 @@ class Story:
             await self._heal()
 
     async def _swallowed(self) -> int:
-        return sum(line.swallowed_bytes for line in self._network.lines)
+        return sum(line.swallowed_bytes for line in self._network.lines[CHENGDU])
 
     async def _heal(self) -> None:
-        for line in self._network.lines:
+        for line in self._network.lines[CHENGDU]:
             await line.heal()
 
     async def _approve_alone(self, count: int, facts: dict[str, Any]) -> None:

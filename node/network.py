@@ -13,7 +13,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,13 +130,13 @@ class Network:
     """The nodes, by division code, while they run."""
 
     def __init__(
-        self, folder: Path, *, proxied: str = "", separate: bool = False,
+        self, folder: Path, *, proxied: Collection[str] = (), separate: bool = False,
         program: Sequence[str] = NODE_UP,
     ) -> None:  # fmt: skip
         """
         Args:
             folder: keeps a folder for each node.
-            proxied: the code of the node that reaches its parent through `lines`.
+            proxied: the codes of the nodes that reach their parent through `lines`.
             separate: each service is a process of its own.
             program: what this Python runs for each node, but for `--config FILE`.
         """
@@ -144,8 +144,8 @@ class Network:
         self._folder, self._proxied, self._separate = folder, proxied, separate
         self._stack = AsyncExitStack()
         self.nodes: dict[str, Node] = {}
-        self.lines: list[Proxy] = []
-        """The line to the parent's gRPC, and the one to its NATS."""
+        self.lines: dict[str, tuple[Proxy, Proxy]] = {}
+        """By the code of the node below: the line to its parent's gRPC, and to its NATS."""
 
     async def __aenter__(self) -> "Network":
         return self
@@ -191,18 +191,20 @@ class Network:
                 sync_pb2.CreateInvitationRequest(organization_code=seat.code), **parent.call
             )
             address, nats = parent.facts["grpc"]["sync"], parent.facts["nats"]
-            if seat.code == self._proxied:
-                address, nats = await self._through_lines(address, nats)
+            if seat.code in self._proxied:
+                address, nats = await self._through_lines(seat.code, address, nats)
             lines += [
                 "[parent]", f'sync = "{address}"', f'nats = "{nats}"',
                 f'invitation = "{invitation.token}"',
             ]  # fmt: skip
         return "\n".join([*lines, ""])
 
-    async def _through_lines(self, address: str, nats: str) -> tuple[str, str]:
-        for target in (address, nats.removeprefix("nats://")):
-            self.lines.append(await self._stack.enter_async_context(Proxy(target)))
-        return self.lines[0].address, f"nats://{self.lines[1].address}"
+    async def _through_lines(self, code: str, address: str, nats: str) -> tuple[str, str]:
+        grpc_line, nats_line = Proxy(address), Proxy(nats.removeprefix("nats://"))
+        self.lines[code] = grpc_line, nats_line
+        for line in self.lines[code]:
+            await self._stack.enter_async_context(line)
+        return grpc_line.address, f"nats://{nats_line.address}"
 
     async def _launch(self, seat: Seat, config: Path) -> Node:
         """Run the node; it is up when this returns."""

@@ -4,6 +4,7 @@
         …                        connect to proxy.address
         await proxy.cut()        connections are reset, new ones refused
         await proxy.half_open()  connections stand, but every byte is swallowed, both ways
+        await proxy.half_open(Way.DOWN)  what is said arrives, the answers are swallowed
         await proxy.heal()       bytes pass again
 
 A connection that has lost bytes is reset when the line heals: a stream with a hole is none.
@@ -12,6 +13,7 @@ A connection that has lost bytes is reset when the line heals: a stream with a h
 import asyncio
 import socket
 import struct
+from collections.abc import Collection
 from contextlib import suppress
 from enum import Enum
 from types import TracebackType
@@ -21,6 +23,15 @@ from node import ports
 BLOCK = 64 * 1024
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with zero seconds: closing sends RST."""
+
+
+class Way(Enum):
+    """Where bytes go."""
+
+    UP = "up"
+    """To the target."""
+    DOWN = "down"
+    """Back from it."""
 
 
 class Mode(Enum):
@@ -46,6 +57,7 @@ class Proxy:
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.mode = Mode.PASS
+        self._silent: Collection[Way] = Way
         self.passed_bytes = 0
         """Bytes that went through, both ways."""
         self.swallowed_bytes = 0
@@ -80,9 +92,9 @@ class Proxy:
         await self._close()
         await self._reset()
 
-    async def half_open(self) -> None:
-        """Accept everything, swallow every byte, never answer."""
-        self.mode = Mode.HALF_OPEN
+    async def half_open(self, *silent: Way) -> None:
+        """Accept everything, and swallow every byte that goes these ways; both if none is named."""
+        self.mode, self._silent = Mode.HALF_OPEN, silent or Way
         await self._listen()
 
     async def heal(self) -> None:
@@ -126,14 +138,14 @@ class Proxy:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Until one side ends."""
-        if self.mode is Mode.HALF_OPEN:
+        if self.mode is Mode.HALF_OPEN and Way.DOWN in self._silent and Way.UP in self._silent:
             return await self._swallow(reader)
         far_reader, far_writer = await asyncio.open_connection(self._target_host, self._target_port)
         self._writers.add(far_writer)
         try:
             ways = {
-                asyncio.create_task(self._copy(reader, far_writer)),
-                asyncio.create_task(self._copy(far_reader, writer)),
+                asyncio.create_task(self._copy(reader, far_writer, Way.UP)),
+                asyncio.create_task(self._copy(far_reader, writer, Way.DOWN)),
             }
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -145,10 +157,12 @@ class Proxy:
             self._writers.discard(far_writer)
             _abort(far_writer)
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way
+    ) -> None:
         with suppress(OSError):
             while block := await reader.read(BLOCK):
-                if self.mode is Mode.PASS:
+                if self.mode is Mode.PASS or way not in self._silent:
                     self.passed_bytes += len(block)
                     writer.write(block)
                     await writer.drain()

@@ -106,11 +106,11 @@ def _children(settings: Settings, sync: Sync, parts: Parts) -> Children:
 
 
 async def free_forever(sync: Sync, keep: timedelta, detach: timedelta, *, parent: bool) -> None:
-    """Every minute, forget the frames that nobody needs."""
+    """Forget the frames that nobody needs: every minute, or sooner if less is kept."""
     while True:
         with suppress(*PASSING):
             await sync.free(keep, detach, parent=parent)
-        await asyncio.sleep(60)
+        await asyncio.sleep(min(60.0, max(1.0, keep.total_seconds())))
 
 
 async def main() -> None:

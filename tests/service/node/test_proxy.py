@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from node.proxy import Proxy
+from node.proxy import Proxy, Way
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,6 +71,20 @@ async def test_a_half_open_line_swallows_what_is_said_and_never_answers(proxy: P
                     await asyncio.wait_for(client.ask(b"lost"), 0.2)
             assert proxy.swallowed_bytes == 8
             assert proxy.passed_bytes == 12
+
+
+async def test_a_line_may_be_half_open_in_one_direction_alone(proxy: Proxy) -> None:
+    async with connected(proxy) as old:
+        await old.ask(b"before")
+        for way, passed in ((Way.DOWN, 4), (Way.UP, 0)):  # The echo has nothing to say unasked.
+            await proxy.half_open(way)
+            async with connected(proxy) as new:
+                before = proxy.passed_bytes
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(new.ask(b"lost"), 0.2)
+                assert proxy.passed_bytes - before == passed
+            await proxy.heal()
+    assert proxy.swallowed_bytes == 8
 
 
 async def test_a_healed_line_keeps_its_address_and_resets_streams_with_a_hole(
