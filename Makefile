@@ -46,8 +46,8 @@ demo: setup gen ## Play the story on a network of nodes
 up: setup gen ## Start a network of nodes and leave it running
 	$(BIN)/smartunion network up
 
-faults: setup gen ## Run the fault tests: make faults SEEDS=20
-	SEEDS=$(or $(SEEDS),20) $(BIN)/pytest tests/faults -q --timeout=3600
+faults: setup gen ## Run the fault tests: make faults SEEDS=20, or SEED=7
+	SEEDS=$(or $(SEEDS),20) SEED=$(SEED) $(BIN)/pytest tests/faults -q --timeout=3600
 
 bench: setup gen ## Measure beside probes of the engines: make bench ROWS="hop hops" RUNS=5
 	$(BIN)/python -m bench $(ROWS) --runs $(or $(RUNS),5)

@@ -32,7 +32,7 @@ async def catch_up(folder: Path, runs: int) -> list[Figure]:
     values, urgent, probes = [], [], []
     program = ("-m", "bench.standin")
     async with (
-        running(folder, "0", "51", proxied="51", program=program) as network,
+        running(folder, "0", "51", proxied=["51"], program=program) as network,
         database(network.nodes["51"]) as write,
         database(network.top) as read,
     ):

@@ -57,7 +57,7 @@ class Proxy:
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.mode = Mode.PASS
-        self._silent: Collection[Way] = Way
+        self._silent: Collection[Way] = tuple(Way)
         self.passed_bytes = 0
         """Bytes that went through, both ways."""
         self.swallowed_bytes = 0
@@ -94,7 +94,7 @@ class Proxy:
 
     async def half_open(self, *silent: Way) -> None:
         """Accept everything, and swallow every byte that goes these ways; both if none is named."""
-        self.mode, self._silent = Mode.HALF_OPEN, silent or Way
+        self.mode, self._silent = Mode.HALF_OPEN, silent or tuple(Way)
         await self._listen()
 
     async def heal(self) -> None:

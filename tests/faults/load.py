@@ -1,14 +1,13 @@
-"""Officers at work through the public API, and the ledger of what they were answered.
+"""Officers and readers at work through the public API, and the ledger of what they were answered.
 
 A call whose answer did not come is repeated with the same request_id.  Only an answer counts: a row
 once it is listed with its result, an approval once it is answered.
 """
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from datetime import date
 from hashlib import sha256
 from typing import Any
@@ -22,11 +21,13 @@ from node.people import Crowd, Person, roster
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.membership.v1 import membership_pb2_grpc
 from tests.faults.checker import Record
-from tests.faults.schedules import CITY, Plan
+from tests.faults.schedules import Work
 
 REPEATED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 PAGE = 1_000
 CHUNK = 16 * 1024
+LOOK = 0.5
+"""Seconds between two looks of a reader."""
 
 
 class RowsLost(AssertionError):
@@ -37,31 +38,35 @@ class RowsLost(AssertionError):
 class Ledger:
     """What was answered, in the order of the answers.  It outlives every victim."""
 
-    members: dict[str, str] = field(default_factory=dict)
-    """The organisation of each member."""
-    approvals: list[tuple[pb.ApproveApplicationRequest, str]] = field(default_factory=list)
-    """Each, and the member that came of it."""
+    admitted: Counter[str] = field(default_factory=Counter)
+    """Members by city."""
+    done: int = 0
+    """Rows with a result, applications, and decisions."""
+    approvals: list[tuple[str, pb.ApproveApplicationRequest, str]] = field(default_factory=list)
+    """Each with its city, and the member that came of it."""
     rows: dict[str, dict[int, str]] = field(default_factory=dict)
     """The member of each line of each roster."""
     repeats: int = 0
     """Calls that were made again."""
-    persons: list[str] = field(default_factory=list)
-    """ID numbers of people who were brought."""
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     note: Callable[..., None] = lambda *_, **__: None
     """Keeps the history of a run."""
 
-    def admit(self, member: str, organization: str) -> None:
-        self.members[member] = organization
+    def write(self, writer: str, *records: Record) -> None:
+        """The states of records that an officer was answered at once; one thing is done."""
+        for record in records:
+            self.note("written", writer=writer, record=astuple(record))
+            self.admitted[writer.partition("/")[0]] += record.name.startswith("members/")
+        self.done += 1
         moved, self.moved = self.moved, asyncio.Event()
         moved.set()
 
     async def reach(self, count: int) -> None:
-        """Wait until so many members were acknowledged."""
-        while len(self.members) < count:
+        """Wait until so much is done."""
+        while self.done < count:
             await self.moved.wait()
 
-    def list_rows(self, found: pb.Roster, rows: list[pb.RosterRow]) -> None:
+    def list_rows(self, writer: str, found: pb.Roster, rows: list[pb.RosterRow]) -> None:
         """Rows of a roster as they are listed after `found` was shown.
 
         Raises:
@@ -80,7 +85,8 @@ class Ledger:
                 if row.outcome != pb.RosterRow.ADMITTED:
                     raise AssertionError(f"line {row.line}: {row.reason} {row.message}")
                 held[row.line] = row.record
-                self.admit(row.record, found.organization)
+                admitted = Record(row.record, found.organization, pb.Member.ACTIVE, 1)
+                self.write(writer, admitted)
 
 
 class Officer:
@@ -111,7 +117,9 @@ class Officer:
                 if error.code() not in REPEATED:
                     raise
                 if not away:
-                    self._ledger.note("not answered", code=error.code().name)
+                    self._ledger.note(
+                        "not answered", node=self.node.seat.code, code=error.code().name
+                    )
                 away = True
                 self._ledger.repeats += 1
                 await asyncio.sleep(0.1)
@@ -126,32 +134,46 @@ class Officer:
             raise
         return answer
 
-    async def members(self) -> list[Record]:
-        """Every member that the node lists, as often as it lists them."""
-        request = pb.ListMembersRequest(
-            parent=f"organizations/{self.node.seat.code}", page_size=PAGE
+    async def streets(self) -> list[str]:
+        """The names of the streets of the node's organisation, in order of code."""
+        request = pb.ListOrganizationsRequest(
+            parent=f"organizations/{self.node.seat.code}", subtree=True, page_size=PAGE
         )
-        found: list[Record] = []
+        return [
+            organization.name
+            async for page in self._pages(request)
+            for organization in page.organizations
+            if organization.level == pb.Organization.TOWNSHIP
+        ]
+
+    async def records(self, street: str) -> list[Record]:
+        """The members and applications of a street that the node lists, as often as it does."""
+        members = pb.ListMembersRequest(parent=street, page_size=PAGE)
+        applications = pb.ListApplicationsRequest(parent=street, page_size=PAGE)
+        return [
+            *[record(member) async for page in self._pages(members) for member in page.members],
+            *[
+                record(application)
+                async for page in self._pages(applications)
+                for application in page.applications
+            ],
+        ]
+
+    async def _pages(self, request: Any) -> AsyncIterator[Any]:
         while True:
             page = await self.ask(request)
-            found += [record(member) for member in page.members]
+            yield page
             request.page_token = page.next_page_token
             if not page.next_page_token:
-                return found
+                return
 
     async def rows(self, roster: str) -> list[pb.RosterRow]:
         request = pb.ListRosterRowsRequest(parent=roster, page_size=PAGE)
-        found: list[pb.RosterRow] = []
-        while True:
-            page = await self.ask(request)
-            found += page.rows
-            request.page_token = page.next_page_token
-            if not page.next_page_token:
-                return found
+        return [row async for page in self._pages(request) for row in page.rows]
 
-    async def admit(self, street: str, person: Person) -> None:
-        """Have a person apply, and approve it."""
-        applied = await self.ask(
+    async def apply(self, writer: str, street: str, person: Person) -> pb.Application:
+        """Have a person apply."""
+        applied: pb.Application = await self.ask(
             pb.CreateApplicationRequest(
                 parent=street,
                 application=pb.Application(
@@ -162,17 +184,31 @@ class Officer:
                 request_id=str(uuid4()),
             )
         )
+        self._ledger.write(writer, record(applied))
+        return applied
+
+    async def admit(self, writer: str, street: str, person: Person) -> None:
+        """Have a person apply, and approve it."""
+        applied = await self.apply(writer, street, person)
         approval = pb.ApproveApplicationRequest(name=applied.name, request_id=str(uuid4()))
         answer = await self.ask(approval)
-        self._ledger.note("approved", application=applied.name, member=answer.member)
-        self._ledger.approvals.append((approval, answer.member))
-        self._ledger.admit(answer.member, answer.organization)
+        self._ledger.approvals.append((self.node.seat.code, approval, answer.member))
+        member = Record(answer.member, answer.organization, pb.Member.ACTIVE, 1)
+        self._ledger.write(writer, record(answer), member)
 
-    async def bring(self, content: bytes) -> None:
+    async def turn_down(self, writer: str, street: str, person: Person) -> None:
+        """Have a person apply, and reject it."""
+        applied = await self.apply(writer, street, person)
+        rejection = pb.RejectApplicationRequest(
+            name=applied.name, reason="材料不全", request_id=str(uuid4())
+        )
+        self._ledger.write(writer, record(await self.ask(rejection)))
+
+    async def bring(self, writer: str, street: str, content: bytes) -> None:
         """Import a roster, and note its rows as they are counted as done."""
         created = await self.ask(
             pb.CreateRosterRequest(
-                parent=f"organizations/{CITY}",
+                parent=street,
                 roster=pb.Roster(
                     file_name="花名册.csv", size_bytes=len(content), sha256=sha256(content).digest()
                 ),
@@ -180,7 +216,7 @@ class Officer:
             )
         )
         await self.persist(lambda: self._upload(created.name, content))
-        await self.persist(lambda: self._follow(created.name))
+        await self.persist(lambda: self._follow(writer, created.name))
 
     async def _upload(self, name: str, content: bytes) -> None:
         """Go on where the upload ended."""
@@ -195,13 +231,13 @@ class Officer:
 
         await self.stub.UploadRoster(parts(), metadata=self._metadata, timeout=10)
 
-    async def _follow(self, name: str) -> None:
+    async def _follow(self, writer: str, name: str) -> None:
         watch = self.stub.WatchRoster(
             pb.WatchRosterRequest(name=name), metadata=self._metadata, timeout=10
         )
         async for found in watch:
             if found.done_rows:
-                self._ledger.list_rows(found, await self.rows(name))
+                self._ledger.list_rows(writer, found, await self.rows(name))
             if found.state == pb.Roster.DONE:
                 assert found.done_rows == found.total_rows, found
                 return
@@ -209,18 +245,21 @@ class Officer:
 
 
 class Load:
-    """Two officers bring rosters, two approve people, all at once."""
+    """In one city, two officers bring rosters and two decide on people, all at once."""
 
-    def __init__(self, plan: Plan, officer: Officer, crowd: Crowd, ledger: Ledger) -> None:
-        self._officer, self._ledger = officer, ledger
-        rosters = [crowd.people(size, CITY) for size in plan.rosters]
-        self._rosters, self._sizes = deque(enumerate(rosters)), plan.rosters
-        singles = crowd.people(plan.singles, CITY)
-        self._singles, self._count = deque(enumerate(singles)), plan.singles
-        for people in (*rosters, singles):
-            ledger.persons += [person.id_number for person in people]
+    def __init__(
+        self, work: Work, officer: Officer, street: str, crowd: Crowd, ledger: Ledger
+    ) -> None:
+        self._officer, self._street, self._ledger = officer, street, ledger
+        self._city = city = officer.node.seat.code
+        rosters = [crowd.people(size, city) for size in work.rosters]
+        self._rosters, self._sizes = deque(enumerate(rosters)), work.rosters
+        singles = crowd.people(work.singles, city)
+        self._singles, self._count = deque(enumerate(singles)), work.singles
+        self._last = crowd.person(city)
+        self.persons = [p.id_number for people in (*rosters, singles) for p in people]
+        """ID numbers of the people who are brought."""
         self._limit, self._opened = 0.0, asyncio.Event()
-        self.seconds = 0.0
 
     def allow(self, share: float) -> None:
         """Begin nothing beyond this share of the load: what strikes next finds something to do."""
@@ -233,29 +272,58 @@ class Load:
             await self._opened.wait()
 
     async def run(self) -> None:
-        """Until everything is acknowledged."""
-        began = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._import())
-            group.create_task(self._import())
-            group.create_task(self._approve())
-            group.create_task(self._approve())
-        self.seconds = round(time.monotonic() - began, 1)
+        """Until everything is acknowledged.
 
-    async def _import(self) -> None:
+        The last word is an admission: it is written after all else, in the same log; so a node that
+        counts it at a certificate has come by everything that was written here.
+        """
+        async with asyncio.TaskGroup() as group:
+            for number in (1, 2):
+                group.create_task(self._import(f"{self._city}/rosters {number}"))
+                group.create_task(self._decide(f"{self._city}/applications {number}"))
+        await self._officer.admit(f"{self._city}/last", self._street, self._last)
+
+    async def _import(self, writer: str) -> None:
         while self._rosters:
             place, people = self._rosters.popleft()
             await self._allowed(sum(self._sizes[:place]) / sum(self._sizes))
             approval = f"成工发〔2025〕{len(people)}号"
-            await self._officer.bring(roster(people, approval=approval, approved=date(2025, 3, 8)))
+            content = roster(people, approval=approval, approved=date(2025, 3, 8))
+            await self._officer.bring(writer, self._street, content)
 
-    async def _approve(self) -> None:
-        street = "organizations/510104"
+    async def _decide(self, writer: str) -> None:
         while self._singles:
             place, person = self._singles.popleft()
             await self._allowed(place / self._count)
-            await self._officer.admit(street, person)
+            decide = self._officer.turn_down if place % 4 == 3 else self._officer.admit
+            await decide(writer, self._street, person)
 
 
-def record(member: pb.Member) -> Record:
-    return Record(member.name, member.organization, member.state, member.version)
+class Reader:
+    """Looks at a node again and again, and notes what it sees change there."""
+
+    def __init__(self, officer: Officer, streets: Sequence[str], note: Callable[..., None]) -> None:
+        self._officer, self._streets, self._note = officer, streets, note
+        self._seen: dict[str, Record] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            for street in self._streets:
+                self._look(street, {r.name: r for r in await self._officer.records(street)})
+            await asyncio.sleep(LOOK)
+
+    def _look(self, street: str, shown: Mapping[str, Record]) -> None:
+        gone = [
+            replace(record, version=0)
+            for record in self._seen.values()
+            if record.organization == street and record.name not in shown and record.version
+        ]
+        for record in (*shown.values(), *gone):
+            if self._seen.get(record.name) != record:
+                self._note("seen", node=self._officer.node.seat.code, record=astuple(record))
+                self._seen[record.name] = record
+
+
+def record(shown: pb.Member | pb.Application) -> Record:
+    return Record(shown.name, shown.organization, shown.state, shown.version)

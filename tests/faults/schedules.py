@@ -1,27 +1,48 @@
-"""What is brought and what strikes when: all of it follows from a seed."""
+"""What is brought and what strikes when: all of it follows from a seed.
 
+The network is that of the demonstration, a tree and not a line of four: it has a top, a node in the
+middle and leaves, which is every part that a node can play, and two leaves, so that what strikes
+one child must not keep its sibling's streams from arriving, nor mix them.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
-NATION, PROVINCE, CITY = "0", "51", "5101"
-"""The codes of the nodes."""
-PARTS = ("membership", "sync", "nats", "postgres")
-KILLED = [(node, part) for node in (CITY, PROVINCE) for part in PARTS]
-AIMED = (
-    (CITY, "membership", "roster_rows"),  # between a roster's count and its results
-    (CITY, "membership", "entries"),  # between outbox and log
-    (CITY, "sync", "frames"),  # between a log's cursor and its frame
-    (PROVINCE, "sync", "frames"),  # between a stream's cursor and its frame
-    (PROVINCE, "membership", "members"),  # between the cursor of the copies and the copies
-    (PROVINCE, "membership", "sums"),
-)
-"""Services that are killed while they write to a table."""
+from node.proxy import Way
 
-QUICK, LONG = 1_500, 10_000
-"""People on the rosters of a run."""
+NATION, PROVINCE, CITY, SIBLING = "0", "51", "5101", "5107"
+"""The codes of the nodes."""
+NODES = (NATION, PROVINCE, CITY, SIBLING)
+CITIES = (CITY, SIBLING)
+"""The nodes at which people are brought."""
+ANCESTORS = (NATION, PROVINCE)
+"""The nodes that must prove it."""
+LINES = (PROVINCE, CITY, SIBLING)
+"""The lines, each by the code of the node below it."""
+SERVICES, ENGINES = ("membership", "sync"), ("postgres", "nats")
+PARTS = (*SERVICES, *ENGINES)
+CARRIERS = ("grpc", "nats")
+"""The two connections that a line consists of."""
+TABLES = {
+    **{(city, "membership", table): "outbox to log" for city in CITIES for table in ["entries"]},
+    **{(city, "membership", table): "a roster's count to its results"
+       for city in CITIES for table in ["roster_rows"]},
+    **{(city, "sync", "frames"): "the cursor in a log to its frame" for city in CITIES},
+    **{(node, "sync", "frames"): "the cursor of a stream to its frame" for node in ANCESTORS},
+    **{(node, "membership", "members"): "the cursor of the copies to the copies"
+       for node in ANCESTORS},
+    **{(node, "membership", "sums"): "the copies to their sums" for node in ANCESTORS},
+}  # fmt: skip
+"""Where a service is killed while it writes: between which two steps of one transaction."""
+
+QUICK, LONG = 800, 2_400
+"""People on the rosters of each city in a run."""
 LONG_EVERY = 5
-"""Of so many seeds, the last makes a long run, with several faults in a row."""
+"""Of so many seeds, the last makes a long run: every sort of fault three times instead of twice."""
+SINGLES = 32
+"""People who apply in each city one by one."""
 
 
 class Kind(Enum):
@@ -32,63 +53,101 @@ class Kind(Enum):
     FREEZE = "freeze"
     """SIGSTOP, and SIGCONT after a while."""
     CUT = "cut"
-    """The line between city and province is reset, and refuses for a while."""
-    SILENCE = "silence"
-    """It stands, and swallows every byte for a while."""
+    """A line is reset, and refuses for a while."""
+    HALF_OPEN = "half-open"
+    """A line stands, and swallows every byte for a while: both ways or one, on both carriers or
+    one."""
     WIPE = "wipe"
-    """Every NATS is killed and its JetStream folder removed."""
+    """The NATS of a node, or of all, is killed and its JetStream folder removed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     kind: Kind
-    at: float
-    """It strikes when this share of the load is acknowledged."""
-    delay: float = 0.0
-    """Seconds after that."""
-    lasts: float = 0.0
-    """Seconds; 0 for what is struck once and comes back by itself."""
     node: str = ""
-    """The code of the node; empty for the line, and for all nodes."""
+    """The code of the node, or of the node below the line; empty for all nodes."""
     part: str = ""
     table: str = ""
     """If not empty: of the part's database; it strikes while the part waits to write to it."""
+    again: tuple[float, ...] = ()
+    """The part is killed again, so many seconds after each new start of it: it still recovers."""
+    carriers: tuple[str, ...] = ()
+    ways: tuple[Way, ...] = ()
+    """Of a half-open line: what is swallowed."""
+    lasts: float = 0.0
+    """Seconds; 0 for what is struck once and comes back by itself."""
 
     def __str__(self) -> str:
-        what = " ".join(filter(None, [self.kind.value, self.node, self.part, self.table]))
-        while_ = f" for {self.lasts} s" if self.lasts else ""
-        return f"{what}{while_} at {self.at:.0%} + {self.delay} s"
+        ways = [f"what goes {way.value}" for way in self.ways]
+        words = [self.kind.value, self.node or "all", self.part, self.table, *self.carriers, *ways]
+        words += [f"and {after} s after its next start" for after in self.again]
+        return " ".join(filter(None, [*words, f"for {self.lasts} s" if self.lasts else ""]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wave:
+    """Faults that strike at once."""
+
+    at: float
+    """They strike when this share of the load is acknowledged."""
+    delay: float
+    """Seconds after that."""
+    faults: tuple[Fault, ...]
+
+    def __str__(self) -> str:
+        return f"at {self.at:.0%} + {self.delay} s: {' | '.join(map(str, self.faults))}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is brought to one city."""
+
+    rosters: tuple[int, ...]
+    """Their sizes, in their order."""
+    singles: int
+    """People who apply one by one; every fourth is turned down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One run."""
 
     seed: int
-    rosters: tuple[int, ...]
-    """The sizes of the rosters, in their order."""
-    singles: int
-    """People who apply and are approved one by one meanwhile."""
-    faults: tuple[Fault, ...]
-    deadline: float
-    """Seconds that the run may take."""
+    work: dict[str, Work]
+    """By city."""
+    waves: tuple[Wave, ...]
 
     @property
-    def people(self) -> int:
-        return sum(self.rosters) + self.singles
+    def answers(self) -> int:
+        """How much is answered: rows, and for each single an application and a decision."""
+        return sum(sum(work.rosters) + 2 * work.singles for work in self.work.values())
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that the run may take."""
+        return 120 + 30.0 * len(self.waves)
 
 
 def plan(seed: int) -> Plan:
-    """The run of a seed.  Eighteen seeds in a row begin with each fault once."""
+    """The run of a seed: every sort of fault at least twice, in any order, on any victim."""
     random = Random(seed)
-    if seed % LONG_EVERY == LONG_EVERY - 1:
-        sizes, count, singles = pieces(random, LONG), random.randint(3, 6), 200
-    else:
-        sizes, count, singles = pieces(random, QUICK), 1, 60
-    shares = sorted(round(random.uniform(0.01, 0.8), 3) for _ in range(count))
-    faults = [_fault(random, seed if n == 0 else random.randrange(FAULTS), at)
-              for n, at in enumerate(shares)]  # fmt: skip
-    return Plan(seed, sizes, singles, tuple(faults), deadline=180 + 90.0 * count)
+    long = seed % LONG_EVERY == LONG_EVERY - 1
+    work = {
+        city: Work(rosters=pieces(random, LONG if long else QUICK), singles=SINGLES)
+        for city in CITIES
+    }
+    sorts = [*SORTS] * (3 if long else 2)
+    random.shuffle(sorts)
+    step = 0.85 / len(sorts)
+    waves = tuple(
+        Wave(
+            at=round(0.03 + step * (place + random.uniform(0, 0.8)), 3),
+            delay=round(random.uniform(0, 0.3), 3),
+            faults=sort(random),
+        )
+        for place, sort in enumerate(sorts)
+    )
+    return Plan(seed=seed, work=work, waves=waves)
 
 
 def pieces(random: Random, people: int) -> tuple[int, ...]:
@@ -100,22 +159,73 @@ def pieces(random: Random, people: int) -> tuple[int, ...]:
     return (*sizes, last)
 
 
-def _fault(random: Random, number: int, at: float) -> Fault:
-    """One of eighteen: eight kills, a cut, a silence, a freeze, a wipe, six aimed kills."""
-    kind = KINDS[number % FAULTS]
-    node, part, table = "", "", ""
-    if number % FAULTS >= FAULTS - len(AIMED):
-        node, part, table = AIMED[number % FAULTS - FAULTS]
-    elif kind is Kind.KILL:
-        node, part = KILLED[number % FAULTS]
-    elif kind is Kind.FREEZE:
-        node, part = random.choice(KILLED)
-    once = kind in (Kind.KILL, Kind.WIPE)
-    return Fault(
-        kind, at, delay=round(random.uniform(0, 0.3), 3),
-        lasts=0.0 if once else round(random.uniform(1, 8), 1), node=node, part=part, table=table,
+def _lasts(random: Random, most: float) -> float:
+    return round(random.uniform(0.5, most), 1)
+
+
+def _kill(random: Random, parts: Sequence[str] = PARTS) -> Fault:
+    return Fault(kind=Kind.KILL, node=random.choice(NODES), part=random.choice(parts))
+
+
+def _kill_service(random: Random) -> tuple[Fault, ...]:
+    return (_kill(random, SERVICES),)
+
+
+def _kill_engine(random: Random) -> tuple[Fault, ...]:
+    return (_kill(random, ENGINES),)
+
+
+def _kill_writing(random: Random) -> tuple[Fault, ...]:
+    node, part, table = random.choice(list(TABLES))
+    return (Fault(kind=Kind.KILL, node=node, part=part, table=table),)
+
+
+def _kill_again(random: Random) -> tuple[Fault, ...]:
+    again = tuple(round(random.uniform(0, 1), 2) for _ in range(random.randint(1, 2)))
+    first = _kill(random)
+    return (Fault(kind=Kind.KILL, node=first.node, part=first.part, again=again),)
+
+
+def _freeze(random: Random) -> tuple[Fault, ...]:
+    node, part = random.choice(NODES), random.choice(PARTS)
+    return (Fault(kind=Kind.FREEZE, node=node, part=part, lasts=_lasts(random, 5)),)
+
+
+def _cut(random: Random) -> tuple[Fault, ...]:
+    line = random.choice(LINES)
+    return (Fault(kind=Kind.CUT, node=line, carriers=CARRIERS, lasts=_lasts(random, 4)),)
+
+
+def _half_open(random: Random) -> tuple[Fault, ...]:
+    carriers = random.choice([CARRIERS, CARRIERS, *((carrier,) for carrier in CARRIERS)])
+    ways = random.choice([tuple(Way), *((way,) for way in Way)])
+    return (
+        Fault(
+            kind=Kind.HALF_OPEN, node=random.choice(LINES), carriers=carriers, ways=ways,
+            lasts=_lasts(random, 7),
+        ),
     )  # fmt: skip
 
 
-KINDS = [Kind.KILL] * 8 + [Kind.CUT, Kind.SILENCE, Kind.FREEZE, Kind.WIPE] + [Kind.KILL] * 6
-FAULTS = len(KINDS)
+def _wipe_one(random: Random) -> tuple[Fault, ...]:
+    return (Fault(kind=Kind.WIPE, node=random.choice(NODES), part="nats"),)
+
+
+def _wipe_all(random: Random) -> tuple[Fault, ...]:
+    return (Fault(kind=Kind.WIPE, part="nats"),)
+
+
+def _two_at_once(random: Random) -> tuple[Fault, ...]:
+    """Two kills at two nodes, or a kill while a line is disturbed."""
+    first = _kill(random)
+    if random.random() < 0.5:
+        return (first, *random.choice([_cut, _half_open])(random))
+    while (second := _kill(random)).node == first.node:
+        pass
+    return (first, second)
+
+
+SORTS = (
+    _kill_service, _kill_engine, _kill_writing, _kill_again, _freeze, _cut, _half_open, _wipe_one,
+    _wipe_all, _two_at_once,
+)  # fmt: skip
