@@ -42,12 +42,12 @@ async def catch_up(folder: Path, runs: int) -> list[Figure]:
         await read.execute(LIKE)
         for _ in range(runs):
             parts = records.next()
-            for line in network.lines:
+            for line in network.lines["51"]:
                 await line.cut()
             await records.write(write, parts)
             async with database(child, "sync") as sync:
                 await until(partial(_framed, sync), every=0.2)
-            for line in network.lines:
+            for line in network.lines["51"]:
                 await line.heal()
             began = time.perf_counter()
             await asyncio.sleep(FIRST)

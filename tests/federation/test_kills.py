@@ -1,11 +1,12 @@
 """Six kills in a row during one import, on real processes: the short form of tests/faults."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from tests.faults.runs import Run, World, world
-from tests.faults.schedules import CITY, PROVINCE, Fault, Kind, Plan
+from tests.faults.schedules import CITY, PROVINCE, Fault, Kind, Plan, Wave, Work
 
 VICTIMS = (
     (CITY, "postgres", ""),
@@ -17,13 +18,15 @@ VICTIMS = (
 )
 PLAN = Plan(
     seed=0,
-    rosters=(100,) * 10,
-    singles=40,
-    faults=tuple(
-        Fault(Kind.KILL, at=0.05 + 0.15 * place, node=node, part=part, table=table)
+    work={CITY: Work(rosters=(100,) * 10, singles=40)},
+    waves=tuple(
+        Wave(
+            at=0.05 + 0.15 * place,
+            delay=0.0,
+            faults=(Fault(kind=Kind.KILL, node=node, part=part, table=table),),
+        )
         for place, (node, part, table) in enumerate(VICTIMS)
     ),
-    deadline=150,
 )
 
 
@@ -35,10 +38,10 @@ async def network() -> AsyncIterator[World]:
 
 @pytest.mark.timeout(240)
 async def test_nothing_acknowledged_is_lost_when_six_processes_are_killed_during_an_import(
-    network: World,
+    network: World, tmp_path: Path
 ) -> None:
-    run = Run(network, PLAN)
-    await run.carry_out()
+    with open(tmp_path / "history.jsonl", "w", buffering=1, encoding="utf-8") as file:
+        run = Run(network, PLAN, file)
+        await run.carry_out()
     if run.problems:
         pytest.fail(str(run), pytrace=False)
-    assert len(network.ledger.members) == PLAN.people
