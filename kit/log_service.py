@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from uuid import UUID
 
-from kit import proofs, restores, snapshots
+from kit import proofs, ranges, restores, snapshots
 from kit.copies import Copies
 from kit.db import Connection, Pool
 from kit.errors import InvalidArgument
@@ -25,6 +25,12 @@ class ChannelUnknown(InvalidArgument):
     field = "channel"
     message = "a channel is `urgent` or `records`, not {channel}"
     chinese = "channel 只能是 urgent 或 records，而不是 {channel}"
+
+
+class IdsMalformed(InvalidArgument):
+    field = "ids"
+    message = "ids are at most 10,000 UUIDs of 16 bytes each"
+    chinese = "ids 应为至多 10,000 个 16 字节的 UUID"
 
 
 class LogServicer(log_pb2_grpc.LogServiceServicer):
@@ -102,21 +108,34 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
 
     async def Reassert(self, request: pb.ReassertRequest, context: Context) -> pb.ReassertResponse:
         channel, records = _channel(request.channel), 0
+        if len(request.ids) > 10_000 or any(len(id_) != 16 for id_ in request.ids):
+            raise IdsMalformed()
         buckets = [bucket for bucket in request.buckets if bucket < 256]
+        ids = [UUID(bytes=id_) for id_ in request.ids]
         async with self._pool.acquire() as conn, conn.transaction():
             for kind in self._kinds:
                 if kind.channel == channel:
-                    records += await self._reassert(conn, kind, buckets)
+                    records += await self._reassert(conn, kind, buckets, ids)
         self._wake()
         return pb.ReassertResponse(records=records)
 
-    async def _reassert(self, conn: Connection, kind: Kind, buckets: list[int]) -> int:
+    async def SumRanges(
+        self, request: pb.SumRangesRequest, context: Context
+    ) -> pb.SumRangesResponse:
+        origin, channel = _origin(request.origin), _channel(request.channel)
+        async with self._pool.acquire() as conn:
+            return await ranges.sum_ranges(conn, self._kinds, origin, channel, request.ranges)
+
+    async def _reassert(
+        self, conn: Connection, kind: Kind, buckets: list[int], ids: list[UUID]
+    ) -> int:
         rows = await conn.fetch(
             f"""
-            SELECT id FROM {kind.table} WHERE origin = $1 AND bucket(id) = ANY ($2)
+            SELECT id FROM {kind.table}
+             WHERE origin = $1 AND (bucket(id) = ANY ($2) OR id = ANY ($3))
              ORDER BY id FOR UPDATE
             """,
-            self._node, buckets,
+            self._node, buckets, ids,
         )  # fmt: skip
         ids = [row["id"] for row in rows]
         await conn.execute(

@@ -32,6 +32,10 @@ STUCK = 60.0
 
 ALL_BUCKETS = range(256)
 
+UNSOUND = bytes(16)
+"""In place of the hash of a copy whose row disagrees with itself: so it differs from its origin's
+by its hash alone, and is found where the hashes are compared (kit/ranges.py)."""
+
 
 Cell = tuple[int, str]
 """A bucket and a kind."""
@@ -44,8 +48,8 @@ class Sums:
     records: Counter[Cell] = field(default_factory=Counter)
     digests: Counter[Cell] = field(default_factory=Counter)
     """Modulo 2^128."""
-    altered: set[int] = field(default_factory=set)
-    """Of a recount: buckets with a row whose columns are not those of its section."""
+    altered: dict[str, list[UUID]] = field(default_factory=dict)
+    """Of a recount: by kind, the records whose row is not what its hash or its section says."""
 
     def add(self, at: int, kind: str, records: int, digest: int) -> None:
         """Count more records, or take some away."""
@@ -65,6 +69,10 @@ class Sums:
         for (at, _), digest in self.digests.items():
             digests[at] = (digests[at] + digest) % MODULUS
         return digests
+
+    def altered_buckets(self) -> set[int]:
+        """The buckets in which a row disagrees with itself."""
+        return {bucket(record) for records in self.altered.values() for record in records}
 
 
 async def sums_of(conn: Connection, origin: UUID, channel: str) -> Sums:
@@ -101,9 +109,10 @@ def _count(found: Sums, kind: Kind, row: tuple[Any, ...]) -> None:
     record, owner_epoch, version, hash_, public, *values = row
     groups = {"public": group_hash(public)}
     computed = record_hash(kind.name, record, owner_epoch, version, groups)
-    found.add(bucket(record), kind.name, 1, element(computed))
-    if computed != hash_ or tuple(values) != kind.parse(public):
-        found.altered.add(bucket(record))
+    altered = computed != hash_ or tuple(values) != kind.parse(public)
+    found.add(bucket(record), kind.name, 1, element(UNSOUND if altered else computed))
+    if altered:
+        found.altered.setdefault(kind.name, []).append(record)
 
 
 def turn(next_bucket: int, records: int) -> list[int]:
@@ -153,7 +162,7 @@ async def audit(
             stuck = stuck or row["age"].total_seconds() > STUCK
         found = await recount(conn, kinds, node, channel, buckets)
         expected, held = sums.by_bucket(), found.by_bucket()
-        wrong = {b for b in buckets if held[b] != expected[b]} | found.altered
+        wrong = {b for b in buckets if held[b] != expected[b]} | found.altered_buckets()
         wrong |= set(proof["buckets"]) - set(buckets)
         verdict = log_pb2.DIFFERENT if wrong or stuck else log_pb2.COMPLETE
         await conn.execute(
@@ -278,6 +287,12 @@ async def _put_right(
     the sums with it.  Returns the buckets in which a row disagrees with itself.
     """
     found = await recount(conn, kinds, origin, channel, buckets)
+    tables = {kind.name: kind.table for kind in kinds}
+    for name, records in found.altered.items():
+        await conn.execute(
+            f"UPDATE {tables[name]} SET hash = $3 WHERE origin = $1 AND id = ANY ($2)",
+            origin, records, UNSOUND,
+        )  # fmt: skip
     for at in buckets:
         for kind in kinds:  # of a kind that this version does not know, nothing can be said
             cell = at, kind.name
@@ -290,7 +305,7 @@ async def _put_right(
                     """,
                     origin, channel, kind.name, at, found.records[cell], found.digests[cell],
                 )  # fmt: skip
-    return found.altered
+    return found.altered_buckets()
 
 
 async def _with_parked(

@@ -16,6 +16,7 @@ from kit.records import CHANNELS
 from kit.server import Assembly, CannotServe, Parts
 from kit.telemetry import setup_logging
 from services.sync.config import Settings
+from services.sync.differences import Differences, Healer
 from services.sync.domain import Node
 from services.sync.link import Children, Framer, Uplink, Watcher
 from services.sync.link.below import Below, Numbering
@@ -54,8 +55,10 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     children = _children(settings, sync, parts)
     watcher = Watcher(sync, parts.peers, parts.metadata)
     restores = Restores(sync, parts.peers, parts.metadata)
+    differences = Differences(parts.peers, parts.metadata)
+    healer = Healer(sync, differences, parts.metadata)
     uplink = Uplink(
-        sync, watcher, restores, parent=settings.parent, nats_url=settings.parent_nats,
+        sync, restores, differences, healer, parent=settings.parent, nats_url=settings.parent_nats,
         invitation=settings.invitation, node=to_node(own), public_key=public_key,
     )  # fmt: skip
     framers = [
@@ -78,12 +81,12 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     return Assembly(
         services=[
             (sync_pb2_grpc.add_SyncServiceServicer_to_server,
-             SyncServicer(sync, restores, watcher.proofs, watching, Subscribers(sync, below),
-                          nats_url=settings.nats_public_url, stop=stop)),
+             SyncServicer(sync, restores, watcher.proofs, differences, watching,
+                          Subscribers(sync, below), nats_url=settings.nats_public_url, stop=stop)),
         ],
         background=[
             *(framer.run() for framer in framers), uplink.run(), watcher.run(), children.run(),
-            numbering.run(), below.run(),
+            healer.run(), numbering.run(), below.run(),
             free_forever(
                 sync, timedelta(days=settings.keep_days), timedelta(days=settings.detach_days),
                 parent=bool(settings.parent),

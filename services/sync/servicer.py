@@ -8,9 +8,11 @@ from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 
-from kit import accounts
+from kit import accounts, ranges
+from kit.ranges import Difference, State
 from kit.rpc import AccessDenied, Context, call_of, caller, page_of, uuid_in
 from services.sync import domain
+from services.sync.differences import Differences
 from services.sync.domain import Node, NodeState, Proof, StreamKey, Verdict
 from services.sync.domain.watching import EventFilter, Subscriber
 from services.sync.restores import Restores
@@ -31,6 +33,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         sync: Sync,
         restores: Restores,
         proofs: Callable[[], Awaitable[dict[StreamKey, log_pb2.Proof]]],
+        differences: Differences,
         watching: Watching,
         subscribers: Subscribers,
         *,
@@ -40,10 +43,12 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         """
         Args:
             proofs: what the services of this node can prove now.
+            differences: compares what they hold with what those of the parent hold.
             nats_url: what subscribers are told of this node's NATS.
             stop: set when this service drains: those who follow are let go.
         """
         self._sync, self._restores, self._proofs, self._stop = sync, restores, proofs, stop
+        self._differences = differences
         self._watching, self._subscribers, self._nats_url = watching, subscribers, nats_url
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
@@ -138,6 +143,28 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         )
         return pb.ListTakenBackResponse(
             records=answer.records, next_page_token=answer.next_page_token
+        )
+
+    async def CompareRanges(
+        self, request: pb.CompareRangesRequest, context: Context
+    ) -> log_pb2.SumRangesResponse:
+        key = key_of(request.stream)
+        ranges.check(request.ranges)
+        await self._sync.check_below(key, _child())
+        return await self._differences.held(key, request.ranges)
+
+    async def ListDifferences(
+        self, request: pb.ListDifferencesRequest, context: Context
+    ) -> pb.ListDifferencesResponse:
+        page = page_of(request, usual=100, most=1_000)
+        own = f"nodes/{self._sync.own.id}"
+        origin = uuid_in(request.origin or own, "nodes", field="origin")
+        channel = request.channel or "records"
+        key = await self._sync.stream_key(origin, request.service, channel)
+        search = await self._differences.search(key, most=page.size, start=page.key)
+        return pb.ListDifferencesResponse(
+            differences=map(to_difference, search.found),
+            next_page_token=page.token(search.end or None),
         )
 
     async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
@@ -302,6 +329,21 @@ def to_event(event: Watched) -> pb.Event:
         number=line.number, subject=f"{line.kind}/{line.id}", owner_epoch=line.owner_epoch,
         version=line.version, record_hash=line.hash, event=line.event,
     )  # fmt: skip
+
+
+def to_difference(found: Difference) -> pb.Difference:
+    return pb.Difference(
+        record=f"{found.kind}/{found.id}",
+        here=_record_state(found.here),
+        above=_record_state(found.above),
+        meaning=pb.Difference.Meaning.Name(found.meaning),
+    )
+
+
+def _record_state(state: State | None) -> pb.RecordState | None:
+    if state is None:
+        return None
+    return pb.RecordState(owner_epoch=state.owner_epoch, version=state.version)
 
 
 def _duration(age: timedelta | None) -> Duration | None:

@@ -107,6 +107,12 @@ class SnapshotMalformed(InvalidArgument):
     chinese = "第一部分应包含流、带帧号的 head，以及该帧 32 字节的哈希"
 
 
+class NodeUnknown(NotFound):
+    field = "origin"
+    message = "{node} is neither this node nor known to lie below it"
+    chinese = "{node} 既不是本节点，也不是已知的下级节点"
+
+
 class Verdict(IntEnum):
     """As smartunion.event.v1.Verdict; the worst has the highest number."""
 

@@ -10,7 +10,7 @@ Each reads its cursor, does one transaction, and begins again at its cursor afte
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
@@ -30,6 +30,7 @@ from kit.db import PASSING
 from kit.errors import Refusal
 from kit.log import BATCH, HEARTBEAT
 from kit.rpc import CHANNEL_OPTIONS, reason_of
+from services.sync.differences import Differences, Healer, Metadata
 from services.sync.domain import StreamKey
 from services.sync.restores import Restores
 from services.sync.usecases import Sync, key_of, to_stream
@@ -42,14 +43,10 @@ ANSWER = 5.0
 REST = 10.0
 """Seconds for which a stream is not pushed that the parent did not take."""
 
-REASSERT_EVERY = 10.0
-"""Seconds between two assertions of the same stream: the first must have time to arrive."""
-
 UNKNOWN_HERE = grpc.StatusCode.UNAUTHENTICATED
 """How a parent answers a link token that it does not know: it was restored, or lost."""
 PASSING_CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
-Metadata = tuple[tuple[str, str], ...]
 PEER_FAILURES = (*PASSING, grpc.aio.AioRpcError)
 
 logger = logging.getLogger(__name__)
@@ -125,10 +122,11 @@ class Uplink:
     """Pushes frames to the parent.  The parent's answer, after its commit, is the receipt."""
 
     def __init__(
-        self, sync: Sync, watcher: "Watcher", restores: Restores, *, parent: str, nats_url: str,
-        invitation: str, node: sync_pb2.Node, public_key: bytes,
+        self, sync: Sync, restores: Restores, differences: Differences, healer: Healer, *,
+        parent: str, nats_url: str, invitation: str, node: sync_pb2.Node, public_key: bytes,
     ) -> None:  # fmt: skip
-        self._sync, self._watcher, self._restores = sync, watcher, restores
+        self._sync, self._restores = sync, restores
+        self._differences, self._healer = differences, healer
         self._parent, self._nats_url, self._invitation = parent, nats_url, invitation
         self._node, self._public_key = node, public_key
         self._cursors: dict[StreamKey, int] = {}
@@ -154,6 +152,7 @@ class Uplink:
     async def _link(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", credentials: Any) -> None:
         """Push with these credentials until the parent does not know them any more."""
         self._token = credentials["link_token"]
+        self._differences.parent = stub, self._metadata()
         dialling = asyncio.create_task(self._dial(credentials))
         try:
             await self._push_forever(stub)
@@ -336,10 +335,7 @@ class Uplink:
         elif want.frames:
             self._again[key] = set(want.frames)
             self.wake.set()
-        if key.origin == self._sync.own.id:
-            await self._watcher.reassert(key, want.buckets)
-        else:
-            self._sync.wants.add(key, want.frames, want.buckets)
+        self._healer.ask(want)
 
 
 class Watcher:
@@ -350,7 +346,6 @@ class Watcher:
     ) -> None:
         self._sync, self._metadata = sync, metadata
         self._logs = {name: log_pb2_grpc.LogServiceStub(peer) for name, peer in peers.items()}
-        self._asserted: dict[StreamKey, float] = {}
 
     async def proofs(self) -> dict[StreamKey, log_pb2.Proof]:
         """What each service says now; nothing for one that does not answer."""
@@ -378,22 +373,7 @@ class Watcher:
             for key, proof in (await self.proofs()).items():
                 different = proof.verdict == log_pb2.DIFFERENT and proof.different_buckets
                 if different and key.origin != self._sync.own.id:
-                    self._sync.wants.add(key, (), proof.different_buckets)
-
-    async def reassert(self, key: StreamKey, buckets: Iterable[int]) -> None:
-        """Have an own service write the records of these buckets to its log again."""
-        wanted = list(buckets)
-        log = self._logs.get(key.service)
-        due = monotonic() - self._asserted.get(key, -REASSERT_EVERY) >= REASSERT_EVERY
-        if not wanted or log is None or not due:
-            return
-        self._asserted[key] = monotonic()
-        with suppress(grpc.aio.AioRpcError):
-            answer = await log.Reassert(
-                log_pb2.ReassertRequest(channel=key.channel, buckets=wanted),
-                metadata=self._metadata, timeout=30,
-            )  # fmt: skip
-            logger.info("asserted again", extra={"records": answer.records})
+                    self._sync.wants.add(key, buckets=proof.different_buckets)
 
 
 class Children:

@@ -24,6 +24,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from kit import frames
 from kit.db import Connection, Pool
+from kit.log_service import ChannelUnknown
 from kit.records import CHANNELS
 from kit.rpc import Call
 from kit.sealing import Sealer
@@ -69,25 +70,28 @@ class Invited:
 class Wants:
     """What readers here and above miss of each stream, until it is no longer said."""
 
-    _frames: dict[tuple[StreamKey, int], float] = field(default_factory=dict)
-    _buckets: dict[tuple[StreamKey, int], float] = field(default_factory=dict)
+    _said: dict[tuple[StreamKey, str, int | bytes], float] = field(default_factory=dict)
+    """By stream, field of `Want`, and item: when it was said last."""
 
-    def add(self, key: StreamKey, missing: Iterable[int], buckets: Iterable[int]) -> None:
+    def add(
+        self, key: StreamKey, *, frames: Iterable[int] = (), buckets: Iterable[int] = (),
+        ids: Iterable[bytes] = (),
+    ) -> None:  # fmt: skip
         """Say it again to keep it alive."""
         now = monotonic()
-        self._frames |= {(key, frame): now for frame in missing}
-        self._buckets |= {(key, bucket): now for bucket in buckets}
+        for name, items in (("frames", frames), ("buckets", buckets), ("ids", ids)):
+            self._said |= {(key, name, item): now for item in items}
 
-    def alive(self) -> dict[StreamKey, tuple[set[int], set[int]]]:
-        """Frames and buckets by stream."""
+    def alive(self) -> dict[StreamKey, sync_pb2.Want]:
+        """The want of each stream, as it travels."""
         oldest = monotonic() - WANT_AGE
-        found: dict[StreamKey, tuple[set[int], set[int]]] = {}
-        for part, said in enumerate((self._frames, self._buckets)):
-            for (key, number), at in list(said.items()):
-                if at < oldest:
-                    del said[key, number]
-                else:
-                    found.setdefault(key, (set(), set()))[part].add(number)
+        found: dict[StreamKey, sync_pb2.Want] = {}
+        for (key, name, item), at in list(self._said.items()):
+            if at < oldest:
+                del self._said[key, name, item]
+            else:
+                want = found.setdefault(key, sync_pb2.Want(stream=to_stream(key)))
+                getattr(want, name).append(item)
         return found
 
 
@@ -308,9 +312,7 @@ class Sync:
                     for key, reason in refused.items()
                 ),
             ],
-            wants=[
-                to_want(stream.key, *alive[stream.key]) for stream in streams if stream.key in alive
-            ],
+            wants=[alive[stream.key] for stream in streams if stream.key in alive],
         )
 
     async def _store_frame(
@@ -372,7 +374,7 @@ class Sync:
                 found += part
                 if not part:
                     missing = await store.frames.missing(stream.key, after, stream.frame)
-                    self.wants.add(stream.key, missing, ())
+                    self.wants.add(stream.key, frames=missing)
                     gaps.append(stream.key)
                 if sum(frame.ByteSize() for frame in found) > READ_BYTES:
                     break
@@ -407,7 +409,7 @@ class Sync:
                     freed.append(stream.key)
                 elif not whole:
                     missing = await store.frames.missing(stream.key, after, stream.frame)
-                    self.wants.add(stream.key, missing, ())
+                    self.wants.add(stream.key, frames=missing)
         return _fitting(found), freed
 
     async def lost(self, key: StreamKey) -> None:
@@ -559,6 +561,21 @@ class Sync:
         """What is kept, on a connection of the caller's own."""
         return Store(conn, self._sealer)
 
+    async def stream_key(self, origin: UUID, service: str, channel: str) -> StreamKey:
+        """The stream that an officer asks about.
+
+        Raises:
+            ServiceUnknown, ChannelUnknown, NodeUnknown
+        """
+        if service not in self.services:
+            known = ", ".join(self.services)
+            raise domain.ServiceUnknown(service=service[:50], known=known)
+        if channel not in CHANNELS:
+            raise ChannelUnknown(channel=repr(channel[:50]))
+        if origin != self.own.id and origin not in await self.nodes():
+            raise domain.NodeUnknown(node=f"nodes/{origin}")
+        return StreamKey(origin, service, channel)
+
     async def nodes(self) -> dict[UUID, Node]:
         """The nodes below, parents before children."""
         async with self.transaction() as store:
@@ -610,11 +627,6 @@ def to_receipt(stream: Stream) -> sync_pb2.Receipt:
     return sync_pb2.Receipt(
         stream=to_stream(stream.key), frame=stream.frame, hash=stream.hash, rewound=stream.rewound
     )
-
-
-def to_want(key: StreamKey, missing: set[int], buckets: set[int]) -> sync_pb2.Want:
-    """What is missed of a stream, as it travels."""
-    return sync_pb2.Want(stream=to_stream(key), frames=sorted(missing), buckets=sorted(buckets))
 
 
 def _below(origin: UUID, child: UUID, own: UUID, nodes: Mapping[UUID, Node]) -> bool:

@@ -92,7 +92,7 @@ class Watching:
                 await store.frames.verify(_key(row), row["number"])
         numbered = await store.arrivals.number()
         for key, frame_number in await store.arrivals.stalled() if not numbered else ():
-            self._sync.wants.add(key, [frame_number], ())
+            self._sync.wants.add(key, frames=[frame_number])
         return numbered
 
     async def watch(
@@ -155,7 +155,7 @@ class Watching:
     ) -> Iterator[Watched]:
         for row in rows:
             if row["body"] is None:
-                self._sync.wants.add(_key(row), [row["frame"]], ())
+                self._sync.wants.add(_key(row), frames=[row["frame"]])
                 raise watching.EventsMissing(**_facts(row))
             try:
                 found = events_of(row, asked)
