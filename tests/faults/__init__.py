@@ -2,7 +2,7 @@
 
 schedules   what is brought and what strikes when, all from a seed
 victims     the processes of a network, and how they are struck
-load        officers who import rosters and approve people, and the ledger of what was answered
-checker     what is lost, unexpected, twice or different, from nothing but names and versions
+load        officers who import rosters and decide on people, readers, and the ledger of answers
+checker     what is lost, unexpected, duplicated, reordered or different, from a kept history alone
 runs        one network, one run after the other on it
 """
