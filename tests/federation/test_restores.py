@@ -21,6 +21,7 @@ from tests.federation.nodes import Node, plain
 from tests.federation.test_proof import settled, verdict_is
 from tests.federation.test_receipts import free
 from tests.federation.test_upward import proved
+from tests.federation.test_watching import MINE, names, refused, watch
 
 BOTH = ("things", "sync")
 
@@ -75,29 +76,29 @@ async def taken_back(node: Node) -> set[UUID]:
     return {UUID(bytes=record.id) for record in answer.records}
 
 
-@pytest.mark.parametrize("names", [BOTH, ("things",), ("sync",)], ids=" and ".join)
+@pytest.mark.parametrize("services", [BOTH, ("things",), ("sync",)], ids=" and ".join)
 async def test_a_city_that_is_restored_takes_back_what_the_nodes_above_hold(
-    doomed: Line, postgres: str, names: tuple[str, ...]
+    doomed: Line, postgres: str, services: tuple[str, ...]
 ) -> None:
     old = await doomed.city.things.add(20)
     await proved(doomed, dict.fromkeys(old, 1))
-    await back_up(postgres, doomed.city, *names)
+    await back_up(postgres, doomed.city, *services)
     lost = await doomed.city.things.add(30)
     await doomed.city.things.save(old[:5], version=2)
     known = dict.fromkeys(old + lost, 1) | dict.fromkeys(old[:5], 2)
     await proved(doomed, known)
 
-    await restore(postgres, doomed.city, *names)
+    await restore(postgres, doomed.city, *services)
     # People go on working before anyone notices, also on a record that had been changed since.
     since = await doomed.city.things.add(10)
-    if "things" in names:
+    if "things" in services:
         await doomed.city.things.save(old[4:6], version=2)
     await everything_is_proved(doomed)
 
     held = await doomed.nation.things.versions(doomed.city.id)
     assert set(held) == set(old + lost + since)
     assert all(held[id_] >= version for id_, version in known.items())
-    if "things" in names:
+    if "things" in services:
         assert held[old[4]] == 3  # what was decided since the restore is newer than what came back
         assert held[old[5]] == 2
         assert await taken_back(doomed.city) == {*lost, *old[:5]}
@@ -134,23 +135,42 @@ async def test_every_event_of_a_city_is_in_its_log_once_after_a_restore(
     assert len(set(after)) == len(after) >= len(before) + 40
 
 
-@pytest.mark.parametrize("names", [BOTH, ("things",), ("sync",)], ids=" and ".join)
+@pytest.mark.parametrize("services", [BOTH, ("things",), ("sync",)], ids=" and ".join)
 async def test_a_province_that_is_restored_has_all_of_its_cities_again(
-    doomed: Line, postgres: str, names: tuple[str, ...]
+    doomed: Line, postgres: str, services: tuple[str, ...]
 ) -> None:
     old = await doomed.city.things.add(20)
     own = await doomed.province.things.add(20)
     await proved(doomed, dict.fromkeys(old, 1))
-    await back_up(postgres, doomed.province, *names)
+    await back_up(postgres, doomed.province, *services)
     lost = await doomed.city.things.add(30)
     own += await doomed.province.things.add(30)
     await everything_is_proved(doomed)
-    await restore(postgres, doomed.province, *names)
+    await restore(postgres, doomed.province, *services)
     await doomed.city.things.add(10)
     own += await doomed.province.things.add(10)
     await everything_is_proved(doomed)
     assert set(lost) <= set(await doomed.province.things.versions(doomed.city.id))
     assert set(await doomed.nation.things.versions(doomed.province.id)) == set(own)
+
+
+async def test_who_watches_at_the_nation_is_told_each_event_of_both_lives_of_a_city_once(
+    doomed: Line, postgres: str
+) -> None:
+    await settled(doomed, 5)
+    await back_up(postgres, doomed.city, *BOTH)
+    async with watch(doomed.nation, filter=MINE) as seen:
+        lost = names(await doomed.city.things.add(5))
+        told = await seen.until(lost)
+        await restore(postgres, doomed.city, *BOTH)
+        since = names(await doomed.city.things.add(8))
+        told += await seen.until(since)
+        await everything_is_proved(doomed)
+        [last] = await doomed.city.things.add(1)
+        told += await seen.until(names([last]))
+    assert [event.subject for event in told].count(f"things/{last}") == 1
+    assert len({event.id for event in told}) == len(told)
+    assert {event.subject for event in told} == lost | since | names([last])
 
 
 async def test_a_restored_city_is_shown_as_rewound_everywhere_until_it_has_taken_back(
@@ -209,17 +229,22 @@ async def writing(node: Node) -> AsyncIterator[None]:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def detached(node: Node) -> None:
+    """Free what the parent of a node needs next, as if it had stayed away for long."""
+
+    async def check() -> None:
+        await free(node, detach=timedelta(0))
+        streams = (await node.network())[node.code].streams
+        assert any("parent" in stream.detached for stream in streams)
+
+    await eventually(check)
+
+
 async def test_a_parent_that_stayed_away_too_long_returns_by_a_snapshot(doomed: Line) -> None:
     await settled(doomed, 200)
     await doomed.province.stop("sync")
     ids = await doomed.city.things.add(2_000)
-
-    async def detached() -> None:
-        await free(doomed.city, detach=timedelta(0))
-        streams = (await doomed.city.network())["5101"].streams
-        assert any("parent" in stream.detached for stream in streams)
-
-    await eventually(detached)
+    await detached(doomed.city)
     async with writing(doomed.city):
         await doomed.province.start("sync")
 
@@ -228,6 +253,20 @@ async def test_a_parent_that_stayed_away_too_long_returns_by_a_snapshot(doomed: 
 
         await eventually(arrived, within=30)
     await everything_is_proved(doomed)
+
+
+async def test_a_watcher_is_refused_where_a_snapshot_took_the_place_of_events(
+    doomed: Line,
+) -> None:
+    await settled(doomed, 5)
+    async with watch(doomed.province, filter=MINE) as seen:
+        await seen.until(names(await doomed.city.things.add(1)))
+    await doomed.province.stop("sync")
+    await doomed.city.things.add(1_000)
+    await detached(doomed.city)
+    await doomed.province.start("sync")
+    await everything_is_proved(doomed)
+    assert await refused(doomed.province, resume_token=seen.token) == "EVENTS_TRIMMED"
 
 
 async def test_a_service_that_is_new_at_the_nation_starts_from_a_snapshot(
