@@ -13,7 +13,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import backlog, calls, hops, links, memory, rosters
+from bench import backlog, calls, differences, hops, links, memory, rosters
 from bench.figures import HEADER, Figure
 
 Row = Callable[[Path, int], Awaitable[list[Figure]]]
@@ -26,6 +26,7 @@ ROWS: dict[str, Row] = {
     "hop": hops.one_hop,
     "hops": hops.two_hops,
     "backlog": backlog.catch_up,
+    "differences": differences.search,
     "memory": memory.idle,
 }
 """What can be measured: each starts nodes of its own, and gives one figure or more."""

@@ -3,22 +3,17 @@
 .venv/bin/python -m tests.federation.scale 1000000
 """
 
-import asyncio
 import os
 import random
-import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any
 from uuid import UUID
 
 from kit.ids import uuid7
-from node import engines
 from node.proxy import Proxy
 from smartunion.sync.v1 import sync_pb2
 from tests.eventually import eventually
@@ -130,25 +125,12 @@ async def unhealed(node: Node) -> AsyncIterator[None]:
     await conn.close()
 
 
-async def measure(postgres: str, folder: Path, *, records: int, differences: int = 100) -> str:
-    """One line: the median of five searches over gRPC, with two real databases."""
+async def measure(
+    postgres: str, folder: Path, *, records: int, differences: int, runs: int
+) -> list[tuple[float, int]]:
+    """The seconds and the bytes of each search for so many differences, which stay."""
     async with pair(postgres, folder) as both, unhealed(both.child):
         expected = await both.spoil(await both.fill(records), differences)
-        runs = [await both.list() for _ in range(5)]
-    assert all(listed == expected for listed, _, _ in runs)
-    seconds, passed = median(run[1] for run in runs), median(run[2] for run in runs)
-    return (
-        f"{differences} differences in {records:,} records:"
-        f" {seconds:.2f} s, {passed / 1_000:.0f} kB both ways"
-    )
-
-
-async def main(records: int) -> None:
-    """Print the measurement."""
-    with tempfile.TemporaryDirectory(prefix="smartunion-") as folder:
-        async with engines.postgres(Path(folder)) as postgres:
-            print(await measure(postgres, Path(folder), records=records))
-
-
-if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+        searches = [await both.list() for _ in range(runs)]
+    assert all(listed == expected for listed, _, _ in searches)
+    return [(seconds, passed) for _, seconds, passed in searches]
