@@ -15,6 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+SOUND = ("COMPLETE", "UNPROVEN")
+"""The verdicts that a node may show while it is struck: the others say that something is missing,
+altered, or cannot be read."""
+
 Line = Mapping[str, Any]
 """One line of a history: `what` happened, when (`t`), and the facts."""
 
@@ -43,6 +47,8 @@ class Observed:
     seen and was missing."""
     held: dict[str, dict[str, list[Record]]] = field(default_factory=dict)
     """By city and by the node that is to hold its records: what that lists in the end."""
+    repairs: list[str] = field(default_factory=list)
+    """What nodes said of what they missed and put right."""
     persons: list[Sequence[str]] = field(default_factory=list)
     """Of some people, the names of all their ACTIVE members."""
 
@@ -64,6 +70,9 @@ class Findings:
     """A reader saw an older version, or none, after it had seen a newer one."""
     different: list[str] = field(default_factory=list)
     """Held in the right version with the wrong content."""
+    repaired: list[str] = field(default_factory=list)
+    """Lost or altered, noticed, and put right: the end hides it, and no fault of a schedule may
+    cause it, since none removes what PostgreSQL has committed."""
 
     def lines(self, shown: int = 5) -> list[str]:
         """What is wrong, in a line for each kind of it."""
@@ -85,6 +94,7 @@ def check(observed: Observed) -> Findings:
     _duplicated(findings, observed)
     for node, records in observed.seen.items():
         _reordered(findings, node, records)
+    findings.repaired += observed.repairs
     return findings
 
 
@@ -153,6 +163,10 @@ def observed(history: Iterable[Line]) -> Observed:
             case "held":
                 records = [Record(*record) for record in line["records"]]
                 found.held.setdefault(line["city"], {})[line["node"]] = records
+            case "verdict" if line["verdict"] not in SOUND:
+                found.repairs.append(f"{line['at']} shows {line['verdict']} of {line['of']}")
+            case "repair":
+                found.repairs.append(f"{line['node']}: {line['message']}")
             case "persons":
                 found.persons += line["members"]
     return found

@@ -42,6 +42,11 @@ AHEAD = 0.12
 """The load goes on this share beyond the next wave, and waits for it there."""
 SAMPLE = 30
 """Members and persons that are looked up one by one."""
+REPAIRS = (
+    "asserted again", "snapshot taken", "snapshot pushed", "stream restarts", "taken back",
+    "frame refused", "frame not applied", "parked", "event not in BELOW",
+)  # fmt: skip
+"""What a node logs when it puts right, or cannot, what should never have been missing."""
 KEEP_DAYS = 0.0
 """Entries and frames are freed as soon as all readers have passed them, every second."""
 
@@ -120,6 +125,7 @@ class World:
         """Of each city, by name."""
         self.seeds: list[int] = []
         """What was run on it so far."""
+        self._logs = {code: node.log.stat().st_size for code, node in network.nodes.items()}
         self.failed = False
         """Whether a run found a problem: then the folder is kept."""
 
@@ -131,6 +137,18 @@ class World:
     async def close(self) -> None:
         for officer in (*self.officers.values(), *self.readers.values()):
             await officer.close()
+
+    def repairs(self) -> list[tuple[str, str]]:
+        """What nodes have logged since the last time of what they missed: the node and the line."""
+        found = []
+        for code, node in self.network.nodes.items():
+            text = node.log.read_bytes()[self._logs[code] :]
+            self._logs[code] += len(text)
+            lines = text.decode(errors="replace").splitlines()
+            found += [
+                (code, line) for line in lines if any(f'"{word}"' in line for word in REPAIRS)
+            ]
+        return found
 
     async def repeats(self) -> list[str]:
         """Approvals, asked again with the same request_id, are answered as before."""
@@ -341,6 +359,8 @@ class Run:
             for code in (city, *ANCESTORS):
                 held = await self._world.readers[code].records(street)
                 self.history.note("held", city=city, node=code, records=list(map(astuple, held)))
+        for code, message in self._world.repairs():
+            self.history.note("repair", node=code, message=message)
         self.history.note("persons", members=[await self._active(*one) for one in self._people()])
         found = check(observed(self.history.lines)).lines()
         return found + await self._copies() + await self._world.repeats()

@@ -178,6 +178,17 @@ def test_a_reader_that_sees_an_older_version_or_none_after_a_newer_is_found(
     assert check(history) == Findings(reordered=[f"{node}: {older} after version 2"])
 
 
+@pytest.mark.parametrize("verdict", ["GAP", "DIFFERENT", "REWOUND", "COMPLETE_BUT_PARKED"])
+def test_what_was_lost_and_put_right_again_is_found(verdict: str) -> None:
+    line = {"what": "verdict", "at": "51", "of": "5101", "connected": True}
+    sound = [{**line, "verdict": "UNPROVEN"}, {**line, "verdict": "COMPLETE"}]
+    assert check(observed(sound)) == Findings()
+    unsound = [*sound, {**line, "verdict": verdict}]
+    assert check(observed(unsound)) == Findings(repaired=[f"51 shows {verdict} of 5101"])
+    said = {"what": "repair", "node": "0", "message": "snapshot taken"}
+    assert check(observed([said])) == Findings(repaired=["0: snapshot taken"])
+
+
 @given(histories())
 def test_a_kept_history_says_all_that_the_check_needs(history: Observed) -> None:
     lines: list[dict[str, Any]] = [{"what": "persons", "members": history.persons}]
