@@ -1,11 +1,13 @@
 """Whatever NATS does, nothing is lost, nothing comes twice, and every record keeps its order."""
 
 import asyncio
+from typing import Any
 from uuid import UUID
 
 import nats
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from nats.js.api import DeliverPolicy
 
 from tests.eventually import eventually
@@ -20,35 +22,30 @@ async def client(node: Node) -> Client:
 
 async def test_subscribers_of_the_node_get_each_event_with_its_attributes(carried: Line) -> None:
     nc = await client(carried.city)
-    await carried.city.things.add(1)
+    got = await nc.subscribe("smartunion.membership.v1.MemberAdmitted")
 
-    async def stream() -> None:
-        await nc.jetstream().stream_info("EVENTS")
+    async def connected() -> None:
+        """What the city announces before it is connected is in its log alone."""
+        await carried.city.things.add(1)
+        assert await heard(got, 0.5)
 
-    await eventually_there(stream)
-    got = await nc.jetstream().subscribe(
-        "smartunion.membership.v1.MemberAdmitted", deliver_policy=DeliverPolicy.ALL
-    )
+    await eventually(connected)
+    stored = await nc.jetstream().subscribe(got.subject, deliver_policy=DeliverPolicy.NEW)
     [id_] = await carried.city.things.add(1)
-    while True:
-        message = await got.next_msg(5)
-        headers = message.headers or {}
-        if headers["ce-subject"] == f"things/{id_}":
-            break
+    while (message := await heard(stored, 5)).headers["ce-subject"] != f"things/{id_}":
+        pass
+    headers = message.headers
     assert headers["ce-type"] == message.subject == "smartunion.membership.v1.MemberAdmitted"
     assert UUID(headers["ce-id"]).version == 7 and UUID(headers["run"])
     assert int(headers["number"]) >= 1 and headers["ce-time"].endswith("+00:00")
     await nc.close()
 
 
-async def eventually_there(check: object) -> None:
-    async def found() -> None:
-        try:
-            await check()  # type: ignore[operator]
-        except nats.js.errors.Error as error:
-            raise AssertionError(str(error)) from None
-
-    await eventually(found)
+async def heard(subscription: Subscription, within: float) -> Any:
+    try:
+        return await subscription.next_msg(within)
+    except nats.errors.TimeoutError:
+        raise AssertionError("nothing was announced") from None
 
 
 async def write(line: Line, acknowledged: dict[UUID, int], stop: asyncio.Event) -> None:
