@@ -65,8 +65,12 @@ async def test_a_stored_frame_that_a_reader_still_needs_is_asked_for_again(line:
     await line.province.start("things")
     await verdict_is(line.province, line.city, "GAP")
     await line.city.start("sync")
+
+    async def whole() -> None:
+        assert set(ids) <= set(await line.province.things.versions(line.city.id))
+
+    await eventually(whole, within=30)
     await verdict_is(line.province, line.city, "COMPLETE", within=30)
-    assert set(ids) <= set(await line.province.things.versions(line.city.id))
 
 
 async def test_a_record_written_without_the_outbox_is_never_called_complete(doomed: Line) -> None:
