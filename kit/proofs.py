@@ -27,10 +27,6 @@ RECOUNT_ROWS = 20_000
 """Rows that a recount at a certificate may read: all of them at a small node, some buckets in turn
 at a large one."""
 
-RECOUNT_PACE = 2_000
-"""Rows of a stream that recounts at certificates may read for each second since the one before:
-certificates come with entries, and under load a recount at each would take half of the time."""
-
 STUCK = 60.0
 """Seconds after which a row of the outbox without a number forbids COMPLETE."""
 
@@ -119,17 +115,15 @@ def _count(found: Sums, kind: Kind, row: tuple[Any, ...]) -> None:
         found.altered.setdefault(kind.name, []).append(record)
 
 
-def turn(next_bucket: int, records: int, rows: int = RECOUNT_ROWS) -> list[int]:
-    """The buckets that are recounted this time: about so many rows, but at least one bucket.
+def turn(next_bucket: int, records: int) -> list[int]:
+    """The buckets that are recounted this time.
 
     >>> turn(0, 12_000) == list(range(256))
     True
     >>> turn(255, 2_560_000)
     [255, 0]
-    >>> turn(7, 2_560_000, 0)
-    [7]
     """
-    share = min(256, max(1, rows * 256 // max(1, records)))
+    share = min(256, max(1, RECOUNT_ROWS * 256 // max(1, records)))
     return [(next_bucket + step) % 256 for step in range(share)] if share < 256 else [*ALL_BUCKETS]
 
 
@@ -139,19 +133,8 @@ async def _proof(conn: Connection, origin: UUID, channel: str) -> Any:
         origin, channel,
     )  # fmt: skip
     return await conn.fetchrow(
-        """
-        SELECT *, clock_timestamp() - greatest(recount_time, clock_timestamp() - interval '1 hour')
-                  AS unlooked
-          FROM proofs WHERE origin = $1 AND channel = $2 FOR UPDATE
-        """,
-        origin, channel,
-    )  # fmt: skip
-
-
-def _paced(proof: Any, records: int) -> list[int]:
-    """The buckets that are recounted at a certificate."""
-    rows = min(RECOUNT_ROWS, int(RECOUNT_PACE * proof["unlooked"].total_seconds()))
-    return turn(proof["next_bucket"], records, rows)
+        "SELECT * FROM proofs WHERE origin = $1 AND channel = $2 FOR UPDATE", origin, channel
+    )
 
 
 async def audit(
@@ -165,7 +148,7 @@ async def audit(
         proof = await _proof(conn, node, channel)
         sums = await sums_of(conn, node, channel)
         records = sum(sums.counts().values())
-        buckets = [*ALL_BUCKETS] if whole else _paced(proof, records)
+        buckets = [*ALL_BUCKETS] if whole else turn(proof["next_bucket"], records)
         stuck = False
         for row in await conn.fetch(
             """
@@ -184,8 +167,7 @@ async def audit(
         verdict = log_pb2.DIFFERENT if wrong or stuck else log_pb2.COMPLETE
         await conn.execute(
             """
-            UPDATE proofs SET verdict = $3, buckets = $4, next_bucket = $5,
-                   recount_time = clock_timestamp()
+            UPDATE proofs SET verdict = $3, buckets = $4, next_bucket = $5
              WHERE origin = $1 AND channel = $2
             """,
             node, channel, verdict, sorted(wrong), (buckets[-1] + 1) % 256,
@@ -230,7 +212,7 @@ async def compare(
     if certificate.number < proof["settled"]:
         return  # a snapshot brought newer states than it speaks of
     sums = await sums_of(conn, origin, channel)
-    buckets = _paced(proof, sum(sums.counts().values()))
+    buckets = turn(proof["next_bucket"], sum(sums.counts().values()))
     again = sorted({*buckets, *proof["buckets"]})  # what was wrong is not forgotten
     altered = await _put_right(conn, kinds, origin, channel, sums, again)
     sums = await sums_of(conn, origin, channel)
@@ -244,8 +226,7 @@ async def compare(
         verdict = log_pb2.COMPLETE_BUT_PARKED if parked else log_pb2.COMPLETE
     await _save(conn, origin, channel, certificate, verdict, sums)
     await conn.execute(
-        "UPDATE proofs SET buckets = $3, next_bucket = $4, recount_time = clock_timestamp()"
-        " WHERE origin = $1 AND channel = $2",
+        "UPDATE proofs SET buckets = $3, next_bucket = $4 WHERE origin = $1 AND channel = $2",
         origin, channel, sorted(wrong), (buckets[-1] + 1) % 256,
     )  # fmt: skip
 
