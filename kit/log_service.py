@@ -91,7 +91,9 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
     async def TakeBack(
         self, requests: AsyncIterator[pb.TakeBackRequest], context: Context
     ) -> pb.TakeBackResponse:
-        found = await restores.take_back(self._pool, self._kinds, self._node, requests)
+        first = await anext(requests, pb.TakeBackRequest())
+        _channel(first.channel)
+        found = await restores.take_back(self._pool, self._kinds, self._node, first, requests)
         self._wake()
         return pb.TakeBackResponse(run=found.run, records=found.records, moved=found.moved)
 

@@ -34,13 +34,13 @@ class Found:
 
 
 async def take_back(
-    pool: Pool, kinds: Sequence[Kind], node: UUID, parts: AsyncIterator[pb.TakeBackRequest]
-) -> Found:
+    pool: Pool, kinds: Sequence[Kind], node: UUID, first: pb.TakeBackRequest,
+    parts: AsyncIterator[pb.TakeBackRequest],
+) -> Found:  # fmt: skip
     """Take back entries, all in one transaction; again does no harm.
 
     Numbering waits meanwhile: it needs the row of `logs` that is locked here.
     """
-    first = await anext(parts)
     channel = first.channel
     of_channel = [kind for kind in kinds if kind.channel == channel]
     async with pool.acquire() as conn, conn.transaction():

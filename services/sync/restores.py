@@ -26,6 +26,9 @@ from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 LONGEST = 3600.0
 """Seconds that one snapshot may take."""
 
+MOST = 2**62
+"""No number is as great: PostgreSQL's bigint holds it."""
+
 Metadata = tuple[tuple[str, str], ...]
 
 logger = logging.getLogger(__name__)
@@ -59,13 +62,18 @@ class Restores:
         Raises:
             SnapshotMalformed: if the first part does not say of what it is.
             OriginForeign: if the origin does not lie below the child.
+            StreamUnknown: if the origin is not known here: nobody could prove its records.
             SnapshotAway: if the service does not take it now.
         """
         first = await anext(requests, sync_pb2.PushSnapshotRequest())
         key, head = key_of(first.stream), first.part.head
-        if len(first.hash) != 32 or head.origin != first.stream.origin or head.frame == 0:
+        of_stream = (head.origin, head.channel) == (first.stream.origin, first.stream.channel)
+        sound = 0 < head.frame < MOST and head.number < MOST and head.settled < MOST
+        if len(first.hash) != 32 or not of_stream or not sound:
             raise domain.SnapshotMalformed()
         await self._sync.check_below(key, child)
+        if key.origin not in await self._sync.nodes():
+            raise domain.StreamUnknown(origin=f"nodes/{key.origin}")
 
         async def parts() -> AsyncIterator[log_pb2.WriteSnapshotRequest]:
             yield log_pb2.WriteSnapshotRequest(part=first.part)

@@ -6,22 +6,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from kit import frames
+from kit.ids import uuid7
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
-from smartunion.sync.v1 import sync_pb2
+from smartunion.sync.v1 import frame_pb2, sync_pb2
 from tests.eventually import eventually
 from tests.federation import nodes
 from tests.federation.conftest import Line
 from tests.federation.nodes import Node, plain
+from tests.federation.test_enrollment import reason
 from tests.federation.test_proof import settled, verdict_is
 from tests.federation.test_receipts import free
 from tests.federation.test_upward import proved
 from tests.federation.test_watching import MINE, names, refused, watch
+from tests.federation.things import change
 
 BOTH = ("things", "sync")
 
@@ -371,13 +377,103 @@ async def test_a_snapshot_that_is_cut_off_leaves_nothing(line: Line) -> None:
     assert len(ids) == 3_000
 
 
-async def test_a_child_can_neither_push_nor_read_what_is_not_below_it(line: Line) -> None:
-    await settled(line, 10)
-    conn = await plain(line.city.databases["sync"])
+async def link_token(child: Node) -> tuple[tuple[str, str], ...]:
+    """What a child shows its parent."""
+    conn = await plain(child.databases["sync"])
     sealed = await conn.fetchval("SELECT link_token FROM uplink")
     await conn.close()
-    token = line.city.sealer().open(sealed, "uplink.link_token").decode()
-    metadata = (("authorization", f"Bearer {token}"),)
+    token = child.sealer().open(sealed, "uplink.link_token").decode()
+    return (("authorization", f"Bearer {token}"),)
+
+
+def a_snapshot(
+    origin: UUID, *, frame: int = 9, channel: str = "records"
+) -> list[sync_pb2.PushSnapshotRequest]:
+    """A snapshot of one thing, as a child that lies might make it."""
+    stream = frame_pb2.Stream(origin=origin.bytes, service="things", channel="records")
+    head = log_pb2.SnapshotHead(origin=origin.bytes, channel=channel, frame=frame)
+    made = change(uuid7(), 1, None)
+    record = log_pb2.Entry(
+        kind="things", id=made.id.bytes, owner_epoch=1, version=1, hash=made.hash,
+        public=made.public,
+    )  # fmt: skip
+    first = sync_pb2.PushSnapshotRequest(
+        stream=stream, hash=bytes(32), part=log_pb2.SnapshotPart(head=head)
+    )
+    second = sync_pb2.PushSnapshotRequest(part=log_pb2.SnapshotPart(records=[record]))
+    return [first, second]
+
+
+async def test_a_child_cannot_bring_records_of_a_node_that_nobody_has_vouched_for(
+    line: Line,
+) -> None:
+    await settled(line, 10)
+    stranger, metadata = uuid7(), await link_token(line.city)
+    async with line.province.sync_stub() as stub:
+        why = await reason(stub.PushSnapshot(iter(a_snapshot(stranger)), metadata=metadata))
+    assert why == "STREAM_UNKNOWN"
+    assert not await line.province.things.versions(stranger)
+
+
+@pytest.mark.parametrize("wrong", [{"channel": "urgent"}, {"frame": 0}, {"frame": 2**63}], ids=str)
+async def test_a_snapshot_that_is_not_what_it_says_is_refused(
+    line: Line, wrong: dict[str, Any]
+) -> None:
+    await settled(line, 10)
+    before = await line.province.things.versions(line.city.id)
+    parts, metadata = a_snapshot(line.city.id, **wrong), await link_token(line.city)
+    async with line.province.sync_stub() as stub:
+        assert await reason(stub.PushSnapshot(iter(parts), metadata=metadata)) == (
+            "SNAPSHOT_MALFORMED"
+        )
+        assert await reason(stub.PushSnapshot(iter([]), metadata=metadata)) == "STREAM_MALFORMED"
+    assert await line.province.things.versions(line.city.id) == before
+
+
+async def test_nothing_can_be_taken_back_from_nothing(line: Line) -> None:
+    async with grpc.aio.insecure_channel(line.city.addresses["things"]) as channel:
+        stub = log_pb2_grpc.LogServiceStub(channel)
+        metadata = line.city.token("services/sync")
+        assert await reason(stub.TakeBack(iter([]), metadata=metadata)) == "CHANNEL_UNKNOWN"
+        request = log_pb2.TakeBackRequest(channel="other")
+        assert await reason(stub.TakeBack(iter([request]), metadata=metadata)) == "CHANNEL_UNKNOWN"
+
+
+async def test_a_child_that_leaves_out_a_frame_is_not_believed_what_follows(line: Line) -> None:
+    await settled(line, 10)
+    await line.city.stop("sync")
+    conn = await plain(line.province.databases["sync"])
+    last: Any = await conn.fetchrow(
+        "SELECT frame, hash, number FROM streams"
+        " WHERE origin = $1 AND service = 'things' AND channel = 'records'",
+        line.city.id,
+    )
+    made, stream = change(uuid7(), 1, None), a_snapshot(line.city.id)[0].stream
+    entry = log_pb2.Entry(
+        number=last["number"] + 9, kind="things", id=made.id.bytes, owner_epoch=1, version=1,
+        hash=made.hash, public=made.public,
+    )  # fmt: skip
+    secret = bytes.fromhex((line.city.folder / "secrets" / "node.key").read_text())
+    key = Ed25519PrivateKey.from_private_bytes(secret)
+    ahead = frames.make(stream, last["frame"] + 2, bytes(32), [entry], key)
+    async with line.province.sync_stub() as stub:
+        answer = await stub.PushFrames(
+            sync_pb2.PushFramesRequest(frames=[ahead]), metadata=await link_token(line.city)
+        )
+    told = {(r.stream.service, r.stream.channel): r.frame for r in answer.receipts}
+    assert told["things", "records"] == last["frame"]
+    assert not await conn.fetchval(
+        "SELECT count(*) FROM frames WHERE origin = $1 AND service = 'things' AND number > $2",
+        line.city.id, last["frame"],
+    )  # fmt: skip
+    await conn.close()
+    await line.city.start("sync")
+    await everything_is_proved(line)
+
+
+async def test_a_child_can_neither_push_nor_read_what_is_not_below_it(line: Line) -> None:
+    await settled(line, 10)
+    metadata = await link_token(line.city)
     foreign = sync_pb2.ReadFramesRequest()
     foreign.stream.origin, foreign.stream.service = line.province.id.bytes, "things"
     foreign.stream.channel = "records"

@@ -83,8 +83,8 @@ class StreamMalformed(InvalidArgument):
 
 class StreamUnknown(NotFound):
     field = "stream"
-    message = "no record of {origin} was ever read here"
-    chinese = "本节点从未读取过 {origin} 的记录"
+    message = "{origin} is not known here, or no record of it was ever read"
+    chinese = "本节点不认识 {origin}，或从未读取过其记录"
 
 
 class ServiceUnknown(InvalidArgument):
@@ -102,9 +102,10 @@ class PageInvalid(InvalidArgument):
 class SnapshotMalformed(InvalidArgument):
     field = "part"
     message = (
-        "the first part has the stream, its head with a frame, and that frame's hash of 32 bytes"
+        "the first part has the stream, a head of the same origin and channel with a frame, and "
+        "that frame's hash of 32 bytes"
     )
-    chinese = "第一部分应包含流、带帧号的 head，以及该帧 32 字节的哈希"
+    chinese = "第一部分应包含流、与其来源和通道一致且带帧号的 head，以及该帧 32 字节的哈希"
 
 
 class NodeUnknown(NotFound):

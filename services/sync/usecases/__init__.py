@@ -277,8 +277,9 @@ class Sync:
             for at, stream in enumerate(streams):
                 if head := known.get(stream.key):
                     rewound = await self._is_rewound(store, child, stream, head)
-                    await store.streams.rewind(stream.key, rewound)
-                    streams[at] = replace(stream, rewound=rewound)
+                    if rewound != stream.rewound:
+                        await store.streams.rewind(stream.key, rewound)
+                        streams[at] = replace(stream, rewound=rewound)
         if pushed:
             self._tell({frame.stream.service for frame in pushed})
         return streams, refused
@@ -593,8 +594,10 @@ class Sync:
             if receipt is None or stream.via is not None:
                 continue
             ahead = receipt.frame > stream.frame
-            own = None if ahead else await self.hash_at(stream.key, receipt.frame)
-            if ahead or (receipt.frame and own is not None and own != receipt.hash):
+            own = stream.hash
+            if receipt.frame < stream.frame:
+                own = await self.hash_at(stream.key, receipt.frame) or receipt.hash
+            if ahead or (receipt.frame and own != receipt.hash):
                 found.append(receipt)
                 if not stream.rewound:
                     await self.lost(stream.key)
