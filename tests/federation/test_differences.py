@@ -103,6 +103,26 @@ async def test_what_cannot_be_healed_is_listed_and_not_asserted_for_ever(
     await verdict_is(pair.parent, child, "DIFFERENT")
 
 
+async def test_an_origin_whose_own_sums_are_wrong_does_not_assert_for_ever(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asserting cannot heal it: only people can say which of its table and its log is right."""
+    monkeypatch.setattr(differences, "REASSERT_EVERY", 0.3)
+    child = pair.child
+    await child.things.add(300)
+    await verdict_is(pair.parent, child, "COMPLETE")
+    await child.things.pool.execute(
+        "UPDATE sums SET digest = modulo(digest + 1) WHERE origin = $1", child.id
+    )
+    under_way = set(await child.things.add(1))
+    await verdict_is(pair.parent, child, "DIFFERENT")
+    for _ in range(3):
+        under_way |= set(await child.things.add(1))
+        await wanted_again(pair)
+    assert set(await asserted(child)) <= under_way
+    await verdict_is(child, child, "DIFFERENT")
+
+
 async def wanted_again(pair: Pair) -> None:
     """Wait until the next certificate has been compared, and the child was told."""
     before = (await pair.parent.proof(pair.child)).certified
