@@ -242,14 +242,15 @@ async def test_the_content_says_what_a_file_is_and_not_its_name(membership: Desk
     assert (await membership.ended(roster)).applied_rows == 1
 
 
+@pytest.mark.parametrize("last", ["XFD1048576", "XFD4000"])  # 512 GB, and 2 GB, in 5 kB
 async def test_a_workbook_that_unpacks_to_too_much_is_refused_and_harms_nobody(
-    membership: Desk,
+    membership: Desk, last: str
 ) -> None:
     book = Workbook()
     sheet = sheet_of(book)
     sheet.append(TITLES)
     sheet.append(["张三", membership.id_number(0)])
-    sheet["XFD1048576"] = 1  # 17 thousand million cells in 5 kB.
+    sheet[last] = 1
     content = saved(book)
     assert len(content) < 10_000
     watching = asyncio.create_task(membership.bring(content))
