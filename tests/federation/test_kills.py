@@ -21,7 +21,7 @@ PLAN = Plan(
     work={CITY: Work(rosters=(100,) * 10, singles=40), SIBLING: Work(rosters=(10,), singles=4)},
     waves=tuple(
         Wave(
-            at=0.05 + 0.15 * place,
+            at=0.05 + 0.14 * place,  # the last before the last roster may begin: 0.75 + AHEAD
             delay=0.0,
             faults=(Fault(kind=Kind.KILL, node=node, part=part, table=table),),
         )
