@@ -18,11 +18,11 @@ from bench.network import organization_of, origin_of, running
 from kit.db import Database
 from kit.rpc import CHANNEL_OPTIONS, Call
 from kit.sealing import Sealer
+from kit.tree import Organizations
 from node.network import Node
 from node.officers import imported, members
 from node.people import HEADER, Crowd, Person
 from services.membership.store import Reads, Store
-from services.membership.store.organizations import Organizations
 from services.membership.usecases import Means
 from services.membership.usecases.members import Applications
 from smartunion.membership.v1 import membership_pb2 as pb

@@ -12,9 +12,9 @@ from uuid import UUID
 
 import asyncpg
 
+from kit.organizations import organization_id
 from node.network import Network, Node
 from node.officers import member_at
-from services.membership.domain.organizations import organization_id
 from smartunion.event.v1 import log_pb2
 
 LATE = 120.0

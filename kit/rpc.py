@@ -53,7 +53,8 @@ OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflect
 """Not ours, and open to everyone: they carry no option."""
 
 caller: ContextVar[str] = ContextVar("caller")
-"""Who calls: `officers/…`, `services/…`, `nodes/…`; empty where anyone may."""
+"""Who calls: `officers/…`, `services/…`, `nodes/…`, `members/…`, `merchants/…`; empty where anyone
+may."""
 
 log = logging.getLogger(__name__)
 
@@ -291,6 +292,8 @@ _PREFIXES: dict[Access, str] = {
     access_pb2.OFFICER: "officers",
     access_pb2.SERVICE: "services",
     access_pb2.NODE: "nodes",
+    access_pb2.MEMBER: "members",
+    access_pb2.MERCHANT: "merchants",
 }
 
 

@@ -89,7 +89,9 @@ def demo(build: Build = Path("build")) -> None:
 @app.command()
 def token(
     config: Config,
-    name: Annotated[str, typer.Argument(help="Who: officers/… or services/…")],
+    name: Annotated[
+        str, typer.Argument(help="Who: officers/…, members/…, merchants/… or services/…")
+    ],
 ) -> None:
     """Print a development token, valid at this node only."""
     secrets = configs.load(config).data / "secrets"

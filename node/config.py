@@ -31,6 +31,8 @@ creds = ""                 # credentials file, relative to this file
 [listen]
 host = "127.0.0.1"
 membership = 0             # 0: a free port, kept in data/ports.json
+benefits = 0
+notify = 0
 sync = 0
 nats = 0
 postgres = 0
@@ -61,6 +63,8 @@ class NatsConfig(Section):
 class ListenConfig(Section):
     host: str = "127.0.0.1"
     membership: Port = 0
+    benefits: Port = 0
+    notify: Port = 0
     sync: Port = 0
     nats: Port = 0
     postgres: Port = 0

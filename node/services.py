@@ -19,7 +19,7 @@ from kit.rpc import CHANNEL_OPTIONS
 from node.problems import DidNotStart
 from node.processes import Program, run
 
-NAMES = ("membership", "sync")
+NAMES = ("membership", "benefits", "notify", "sync")
 PATIENCE = 15.0
 """Seconds that a service gets to finish the calls in flight."""
 

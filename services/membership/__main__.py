@@ -8,16 +8,13 @@ import uvloop
 
 from kit import server
 from kit.config import explained
-from kit.db import Database, Pool
+from kit.db import Database
 from kit.server import Assembly, CannotServe, Parts
 from kit.telemetry import setup_logging
+from kit.tree import seeded
 from services.membership.config import Settings
-from services.membership.domain.organizations import Organization, around, organization_id, tree
 from services.membership.servicer import MembershipServicer
 from services.membership.store import Reads, Store
-from services.membership.store.divisions import divisions, version
-from services.membership.store.organizations import Organizations as OrganizationTable
-from services.membership.store.organizations import is_seeded, seed
 from services.membership.subscriber import KINDS
 from services.membership.usecases import Means
 from services.membership.usecases.imports import Importer
@@ -54,25 +51,6 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         services=[(membership_pb2_grpc.add_MembershipServiceServicer_to_server, servicer)],
         background=[Importer(means, progress, parts.pool, parts.sealer).run()],
     )
-
-
-async def seeded(code: str, pool: Pool) -> Organization:
-    """The organisation that the node serves, with the tree around it in the database.
-
-    Raises:
-        CannotServe: if there is no such division.
-    """
-    async with pool.acquire() as conn:
-        if not await is_seeded(conn, version(code)):
-            try:
-                organizations = around(tree(divisions()), code)
-            except KeyError:
-                raise CannotServe(
-                    f"organization = {code!r} is no division code; set 0 for the nation, or 2, 4, "
-                    "6 or 9 digits, such as 5101"
-                ) from None
-            await seed(conn, version(code), organizations)
-        return await OrganizationTable(conn).get(organization_id(code))
 
 
 async def main() -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator
 
+from kit.headers import Header
+from kit.organizations import Organization
 from kit.rpc import Context, call_of, check_enum, page_of, uuid_in
 from services.membership.domain import identity
 from services.membership.domain.identity import Person
 from services.membership.domain.members import Application, Member
-from services.membership.domain.organizations import Organization
-from services.membership.domain.records import Header
 from services.membership.domain.rosters import Roster
 from services.membership.domain.rows import RowResult
 from services.membership.usecases.members import Applications, Members

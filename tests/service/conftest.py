@@ -19,6 +19,7 @@ from kit.db import connect
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS
 from kit.server import KIT_MIGRATIONS
+from kit.tree import seeded
 from node import ports
 from services.membership import __main__ as service
 from services.membership.config import Settings
@@ -43,7 +44,7 @@ async def template(postgres: str) -> str:
     await conn.close()
     url = on(postgres, name)
     async with connect(url, KIT_MIGRATIONS, service.MIGRATIONS) as pool:
-        await service.seeded("51", pool)
+        await seeded("51", pool)
     return name
 
 

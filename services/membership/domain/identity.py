@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta, timezone
 from stdnum.cn import ric
 
 from kit.errors import InvalidArgument
-from services.membership.domain.texts import CONTROLS
+from kit.texts import CONTROLS
 
 BEIJING = timezone(timedelta(hours=8))
 MOST_NAME_CHARACTERS = 50

@@ -6,9 +6,9 @@ from enum import IntEnum
 from uuid import UUID
 
 from kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from kit.headers import Header
+from kit.texts import check_characters
 from services.membership.domain.identity import Person, beijing_date
-from services.membership.domain.records import Header
-from services.membership.domain.texts import check_characters
 
 MOST_REASON_CHARACTERS = 500
 

@@ -5,7 +5,7 @@ from enum import IntEnum
 from uuid import UUID
 
 from kit.errors import FailedPrecondition, InvalidArgument, NotFound, Refusal, Unavailable
-from services.membership.domain.texts import check_characters
+from kit.texts import check_characters
 
 MOST_BYTES = 2**28
 MOST_PART_BYTES = 2**20

@@ -10,10 +10,10 @@ from datetime import date, timedelta
 from enum import IntEnum
 
 from kit.errors import FailedPrecondition, InvalidArgument, Refusal
+from kit.texts import check_characters
 from services.membership.domain.identity import MOST_NAME_CHARACTERS, Person, person_of
 from services.membership.domain.members import AlreadyAMember, ApplicationPending
 from services.membership.domain.table import ASIDES, Aside, Header, Row
-from services.membership.domain.texts import check_characters
 
 MOST_NUMBER_CHARACTERS = 100
 _DATE = re.compile(

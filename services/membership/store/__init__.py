@@ -6,8 +6,8 @@ from kit.calls import Calls
 from kit.db import Connection, Pool
 from kit.log import Outbox
 from kit.sealing import Sealer
+from kit.tree import Organizations
 from services.membership.store.members import Applications, Members
-from services.membership.store.organizations import Organizations
 from services.membership.store.people import People
 from services.membership.store.rosters import RosterRows, Rosters
 

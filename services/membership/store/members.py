@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from kit.db import Connection, Pool
+from kit.headers import Header
 from kit.log import Change
 from kit.sealing import Sealer
 from services.membership.domain.members import (
@@ -16,7 +17,6 @@ from services.membership.domain.members import (
     MemberNotFound,
     MemberState,
 )
-from services.membership.domain.records import Header
 from services.membership.store.people import PERSON, opened
 from smartunion.event.v1.log_pb2 import Certificate
 from smartunion.membership.v1.records_pb2 import PublicState

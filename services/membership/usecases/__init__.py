@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from kit.db import Database
-from services.membership.domain.organizations import Organization
-from services.membership.domain.records import Header
+from kit.headers import Header
+from kit.organizations import Organization
 from services.membership.store import Reads, Store
 
 

@@ -11,13 +11,13 @@ from typing import Any
 from uuid import UUID
 
 from kit.errors import Refusal
+from kit.headers import Header
 from kit.ids import uuid7
 from kit.log import Change
+from kit.organizations import Organization
 from kit.sealing import Sealer
 from services.membership import events
 from services.membership.domain.members import Application, Member, admit, apply
-from services.membership.domain.organizations import Organization
-from services.membership.domain.records import Header
 from services.membership.domain.rows import (
     Approval,
     Entry,

@@ -20,9 +20,9 @@ import asyncpg
 from kit.carrier import waited
 from kit.db import PASSING, Pool
 from kit.errors import Refusal
+from kit.organizations import Organization
 from kit.sealing import Sealer
 from services.membership.domain.identity import beijing_date
-from services.membership.domain.organizations import Organization
 from services.membership.domain.rosters import AT_WORK, Roster, RosterNotFound, RosterState
 from services.membership.domain.rows import Outcome, RowResult
 from services.membership.domain.table import Header, Row

@@ -3,12 +3,12 @@
 from uuid import UUID
 
 from kit.ids import uuid7, uuid_of
+from kit.organizations import organization_in
 from kit.rpc import Call, Page, PageTokenForeign
 from services.membership import events
 from services.membership.domain import members as domain
 from services.membership.domain.identity import beijing_date, id_number_of, person_of
 from services.membership.domain.members import Application, Member
-from services.membership.domain.organizations import organization_in
 from services.membership.usecases import Means, new_salt
 
 FIRST = UUID(int=0)

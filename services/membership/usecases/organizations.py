@@ -1,7 +1,7 @@
 """Organisations are read here; the seed makes them."""
 
+from kit.organizations import Organization, is_code, organization_in
 from kit.rpc import Page, PageTokenForeign
-from services.membership.domain.organizations import Organization, is_code, organization_in
 from services.membership.usecases import Means
 
 

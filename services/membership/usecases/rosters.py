@@ -7,8 +7,8 @@ from contextlib import suppress
 from uuid import UUID
 
 from kit.ids import uuid7
+from kit.organizations import organization_in
 from kit.rpc import Call, Page, PageTokenForeign, uuid_in
-from services.membership.domain.organizations import organization_in
 from services.membership.domain.rosters import (
     Roster,
     RosterNameChanged,

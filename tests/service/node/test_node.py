@@ -16,7 +16,7 @@ from node.services import is_healthy
 from tests.conftest import NATS_URL
 from tests.service.node.nodes import Node, a_node, eventually, lives, refusal
 
-PARTS = ("postgres", "nats", "membership", "sync")
+PARTS = ("postgres", "nats", "membership", "benefits", "notify", "sync")
 
 
 async def answers(node: Node) -> bool:
@@ -129,7 +129,7 @@ async def test_a_node_works_on_servers_that_others_run(postgres: str, tmp_path: 
         node = await stack.enter_async_context(a_node(tmp_path, "--processes", more=more))
         assert await answers(node)
         assert node.endpoints["nats"] == url
-        assert set(node.endpoints["pids"]) == {"node", "membership", "sync"}
+        assert set(node.endpoints["pids"]) == {"node", "membership", "benefits", "notify", "sync"}
 
 
 async def test_two_nodes_start_at_once(tmp_path: Path) -> None:

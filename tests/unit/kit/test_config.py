@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SERVICES = pytest.mark.parametrize("service", ["membership", "sync"])
+SERVICES = pytest.mark.parametrize("service", ["membership", "benefits", "notify", "sync"])
 
 
 def started(service: str, folder: Path, **changes: str | None) -> str:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.membership.domain.organizations import Organization, around, organization_id, tree
-from services.membership.store.divisions import divisions
+from kit.divisions import divisions
+from kit.organizations import Organization, around, organization_id, tree
 
 ALL = {organization.code: organization for organization in tree(divisions())}
 

@@ -1,10 +1,10 @@
-"""The lists of administrative divisions that come with the service; see divisions/README.md."""
+"""The lists of administrative divisions of China (GB/T 2260); see README.md."""
 
 import csv
 import hashlib
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "divisions"
+FOLDER = Path(__file__).parent
 FILES = ("provinces.csv", "cities.csv", "areas.csv", "streets.csv")
 RULES = b"1"
 """Counts the changes of how the tree is made of the lists."""

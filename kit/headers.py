@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from services.membership.domain.organizations import OwnedElsewhere
+from kit.organizations import OwnedElsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,20 @@
-"""The table `organizations`."""
+"""The part of the tree of organisations that a node holds: a table in each service's database."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 from kit.db import Connection, Pool
-from services.membership.domain.organizations import Level, Organization, OrganizationNotFound
+from kit.divisions import divisions, version
+from kit.organizations import (
+    Level,
+    Organization,
+    OrganizationNotFound,
+    around,
+    organization_id,
+    tree,
+)
+from kit.server import CannotServe
 
 COLUMNS = "id, code, display_name, level, parent, path"
 HOST = """(SELECT host FROM organizations above
@@ -62,6 +71,25 @@ class Organizations:
         )
         found = (_organization(row) for row in rows)
         return {one.code: one for one in found if one.is_within(within)}
+
+
+async def seeded(code: str, pool: Pool) -> Organization:
+    """The organisation that the node serves, with the tree around it in the database.
+
+    Raises:
+        CannotServe: if there is no such division.
+    """
+    async with pool.acquire() as conn:
+        if not await is_seeded(conn, version(code)):
+            try:
+                organizations = around(tree(divisions()), code)
+            except KeyError:
+                raise CannotServe(
+                    f"organization = {code!r} is no division code; set 0 for the nation, or 2, 4, "
+                    "6 or 9 digits, such as 5101"
+                ) from None
+            await seed(conn, version(code), organizations)
+        return await Organizations(conn).get(organization_id(code))
 
 
 async def is_seeded(conn: Connection, version: str) -> bool:

@@ -1,0 +1,1 @@
+"""The service benefits, as it is."""

@@ -1,0 +1,3 @@
+"""As benefits."""
+
+from services.benefits.__main__ import serve as serve

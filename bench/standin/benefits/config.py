@@ -1,0 +1,3 @@
+"""As benefits."""
+
+from services.benefits.config import Settings as Settings

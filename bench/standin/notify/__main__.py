@@ -1,0 +1,3 @@
+"""As notify."""
+
+from services.notify.__main__ import serve as serve

@@ -1,0 +1,3 @@
+"""As notify."""
+
+from services.notify.config import Settings as Settings

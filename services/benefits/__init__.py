@@ -1,0 +1,1 @@
+"""Benefits (普惠服务): member cards, programmes, coupons."""

@@ -1,0 +1,1 @@
+"""The rules of benefits.  Pure: no I/O, no clock, no proto."""

@@ -1,0 +1,1 @@
+"""What benefits keeps in PostgreSQL: one repository per aggregate, SQL in full view."""

@@ -1,0 +1,1 @@
+"""Notify (通知服务): notices, inboxes, and the voice of members."""

@@ -1,0 +1,1 @@
+"""The rules of notify.  Pure: no I/O, no clock, no proto."""

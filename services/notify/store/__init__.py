@@ -1,0 +1,1 @@
+"""What notify keeps in PostgreSQL: one repository per aggregate, SQL in full view."""

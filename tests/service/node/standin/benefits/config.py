@@ -1,0 +1,1 @@
+from tests.service.node.standin import Settings as Settings
