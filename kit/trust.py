@@ -1,0 +1,204 @@
+"""Trust: which node's key speaks for which part of the tree.
+
+Each parent certifies the keys of its children, and the top its own; so whoever knows the top's key
+can follow the chain down to any node, without a network.  A certificate is a CWT (RFC 8392): who
+certifies, whom, with which keys, for which division, until when.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
+from typing import Any
+from uuid import UUID
+
+import cbor2
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cwt import COSE, COSEKey
+from cwt.cose_key_interface import COSEKeyInterface
+from cwt.exceptions import CWTError
+
+from kit.ids import uuid_of
+
+CERTIFICATE_VALID = timedelta(days=730)
+"""Its parent renews it when half of that is left."""
+
+SKEW = timedelta(days=1)
+"""How far clocks of nodes may differ."""
+
+ISS, SUB, EXP, NBF, IAT, CNF = 1, 2, 4, 5, 6, 8
+"""Claims.  Source: RFC 8392 section 4, RFC 8747 section 3."""
+CODE, LEVEL, SEAL_KEY = -70001, -70002, -70003
+"""Claims of ours, in the range for private use."""
+
+
+class NotSigned(Exception):
+    """A text is not what the holder of a key signed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeKey:
+    """What is certified of a node."""
+
+    node: UUID
+    parent: UUID | None
+    """Who certifies it; None for the top, which certifies itself."""
+    organization_code: str
+    level: str
+    public_key: bytes
+    """Ed25519, 32 bytes: its frames and cards are signed with it."""
+    seal_key: bytes
+    """X25519, 32 bytes: see `kit.envelopes`."""
+    expire_time: datetime = datetime.max.replace(tzinfo=UTC)
+
+    def covers(self, code: str) -> bool:
+        """Whether a division code is the node's own, or lies inside."""
+        return self.organization_code == "0" or code.startswith(self.organization_code)
+
+
+def sign(key: Ed25519PrivateKey, claims: dict[int, Any]) -> bytes:
+    """Claims as a COSE_Sign1 (RFC 9052) with EdDSA; the key is named by the start of its hash."""
+    public = key.public_key().public_bytes_raw()
+    signing = COSEKey.new(_parameters(public) | {-4: key.private_bytes_raw()})
+    signed = _cose().encode_and_sign(cbor2.dumps(claims, canonical=True), signing)
+    assert isinstance(signed, bytes)
+    return signed
+
+
+def verified(signed: bytes, public_key: bytes) -> dict[int, Any]:
+    """The claims that the holder of a key signed.
+
+    Raises:
+        NotSigned: if it is anything else.
+    """
+    try:
+        claims = cbor2.loads(_cose().decode(signed, _key(public_key)))
+    except (CWTError, ValueError, TypeError, KeyError, cbor2.CBORDecodeError):
+        raise NotSigned() from None
+    if not isinstance(claims, dict):
+        raise NotSigned()
+    return claims
+
+
+def certify(signer: Ed25519PrivateKey, key: NodeKey, *, at: datetime) -> bytes:
+    """The certificate of a node's key.
+
+    Args:
+        signer: the key of `key.parent`, or the node's own.
+    """
+    return sign(signer, {
+        ISS: f"nodes/{key.parent or key.node}", SUB: f"nodes/{key.node}",
+        IAT: int(at.timestamp()), NBF: int((at - SKEW).timestamp()),
+        EXP: int((at + CERTIFICATE_VALID).timestamp()),
+        CNF: {1: {1: 1, -1: 6, -2: key.public_key}},
+        CODE: key.organization_code, LEVEL: key.level, SEAL_KEY: key.seal_key,
+    })  # fmt: skip
+
+
+def certified(certificate: bytes, public_key: bytes, *, at: datetime) -> NodeKey:
+    """What the holder of a key certifies.
+
+    Raises:
+        NotSigned: if the certificate is another's, malformed, or not valid at that time.
+    """
+    key, begin_time = _certified(certificate, public_key)
+    if not begin_time <= at < key.expire_time:
+        raise NotSigned()
+    return key
+
+
+@lru_cache(maxsize=20_000)
+def _certified(certificate: bytes, public_key: bytes) -> tuple[NodeKey, datetime]:
+    claims = verified(certificate, public_key)
+    try:
+        issuer, node = (uuid_of(claims[claim].removeprefix("nodes/")) for claim in (ISS, SUB))
+        key = NodeKey(
+            node=node, parent=None if issuer == node else issuer,
+            organization_code=str(claims[CODE]), level=str(claims[LEVEL]),
+            public_key=bytes(claims[CNF][1][-2]), seal_key=bytes(claims[SEAL_KEY]),
+            expire_time=datetime.fromtimestamp(claims[EXP], UTC),
+        )  # fmt: skip
+        begin_time = datetime.fromtimestamp(claims[NBF], UTC)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, OSError):
+        raise NotSigned() from None
+    if len(key.public_key) != 32 or len(key.seal_key) != 32:
+        raise NotSigned()
+    return key, begin_time
+
+
+def trusted(certificates: Iterable[bytes], root: bytes, *, at: datetime) -> dict[UUID, NodeKey]:
+    """The keys that can be followed from the top's down, each inside its issuer's part of the tree.
+
+    Args:
+        certificates: in any order; those that lead nowhere are passed over.
+        root: the public key of the top, 32 bytes.
+        at: when they shall be valid.
+    """
+    by_issuer: dict[str, list[bytes]] = {}
+    for certificate in set(certificates):
+        by_issuer.setdefault(_issuer(certificate), []).append(certificate)
+    found: dict[UUID, NodeKey] = {}
+    tops = [one for of_issuer in by_issuer.values() for one in of_issuer]
+    level = _certified_by(root, tops, at=at, allowed=lambda key: key.parent is None)
+    while level:
+        found |= {key.node: key for key in level}
+        level = [
+            key
+            for above in level
+            for key in _certified_by(
+                above.public_key, by_issuer.get(f"nodes/{above.node}", []), at=at,
+                allowed=partial(_is_child, above),
+            )
+            if key.node not in found
+        ]  # fmt: skip
+    return found
+
+
+def _certified_by(
+    public_key: bytes, certificates: Iterable[bytes], *, at: datetime,
+    allowed: Callable[[NodeKey], bool],
+) -> list[NodeKey]:  # fmt: skip
+    """What the holder of a key certifies, of each node what is valid longest."""
+    best: dict[UUID, NodeKey] = {}
+    for certificate in certificates:
+        with suppress(NotSigned):
+            key = certified(certificate, public_key, at=at)
+            held = best.get(key.node)
+            if allowed(key) and (held is None or held.expire_time < key.expire_time):
+                best[key.node] = key
+    return list(best.values())
+
+
+def _is_child(parent: NodeKey, key: NodeKey) -> bool:
+    inside = key.organization_code != parent.organization_code
+    return key.parent == parent.node and inside and parent.covers(key.organization_code)
+
+
+def unverified(signed: bytes) -> dict[int, Any]:
+    """What a signed text claims, whoever signed it; nothing if it is none."""
+    try:
+        claims = cbor2.loads(cbor2.loads(signed).value[2])
+    except (ValueError, TypeError, AttributeError, IndexError, cbor2.CBORDecodeError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def _issuer(certificate: bytes) -> str:
+    return str(unverified(certificate).get(ISS, ""))
+
+
+def _cose() -> COSE:
+    cose: COSE = COSE.new(alg_auto_inclusion=True, kid_auto_inclusion=True)
+    return cose
+
+
+@lru_cache(maxsize=5_000)
+def _key(public: bytes) -> COSEKeyInterface:
+    return COSEKey.new(_parameters(public))
+
+
+def _parameters(public: bytes) -> dict[int, Any]:
+    """An Ed25519 key as a COSE_Key.  Source: RFC 9053 section 7.2."""
+    return {1: 1, 2: hashlib.sha256(public).digest()[:8], 3: -8, -1: 6, -2: public}
