@@ -1,4 +1,5 @@
-"""What `make lint` asks of the documents: coverage.toml is true, and the README's twin is its twin.
+"""What `make lint` asks of the documents: coverage.toml is true, the README's twin is its twin, and
+what is written by a program is what that program writes today.
 
 python -m docs.check
 """
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from docs import reasons
 
 ROOT = Path(__file__).parents[1]
 GROUPS = {"A": 11, "B": 10, "C": 6, "D": 9, "E": 11, "F": 11, "G": 7, "H": 7, "I": 8, "J": 11}
@@ -141,13 +144,21 @@ def _shape(line: str) -> str:
     return " ".join([mark[0] if mark else "a paragraph", *links])
 
 
+def stale(file: Path, text: str, *, writer: str) -> Iterator[str]:
+    """What is wrong with a file that a program writes, if it is not `text` any more."""
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        yield f"{file.name} is not what {writer} writes; run: python -m {writer}"
+
+
 def main() -> None:
     """Say what is wrong, a line each, and end with 1 if anything is."""
     file = ROOT / "docs" / "coverage.toml"
     tables = tomllib.loads(file.read_text(encoding="utf-8"))
     one, other = ((ROOT / name).read_text(encoding="utf-8") for name in TWINS)
     problems = [f"{file.name}: {told}" for told in coverage(tables, rpcs_of(ROOT / "protos"))]
-    sys.exit("\n".join([*problems, *twins(one, other)]) or None)
+    problems += twins(one, other)
+    problems += stale(reasons.PAGE, reasons.page(reasons.refusals()), writer="docs.reasons")
+    sys.exit("\n".join(problems) or None)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,9 @@
 """Every refusal can be told apart, read in two languages, and acted on."""
 
-import importlib
 import re
 import string
-from collections.abc import Iterator
-from pathlib import Path
 
-from kit.errors import Refusal
-
-ROOT = Path(__file__).parents[2]
-
-
-def refusals() -> list[type[Refusal]]:
-    """Every reason of kit and the services."""
-    for folder in ("kit", "services"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            if path.name != "__main__.py":
-                module = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
-                importlib.import_module(module.removesuffix(".__init__"))
-    ours = [kind for kind in kinds(Refusal) if kind.__module__.startswith(("kit.", "services."))]
-    return [kind for kind in ours if hasattr(kind, "message")]
-
-
-def kinds(kind: type[Refusal]) -> Iterator[type[Refusal]]:
-    for below in kind.__subclasses__():
-        yield below
-        yield from kinds(below)
+from docs.reasons import refusals
 
 
 def facts(text: str) -> set[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from docs.check import IDS, ROOT, coverage, outline, rpcs_of, twins
+from docs.check import IDS, ROOT, coverage, outline, rpcs_of, stale, twins
 
 RPCS = {"MembershipService/GetMember"}
 TEST = "tests/service/test_members.py::test_a_member_is_found"
@@ -81,3 +81,13 @@ def test_twins_differ_in_their_language_alone() -> None:
 def test_the_first_place_at_which_twins_part_is_named(was: str, now: str, line: int) -> None:
     [told] = twins(ENGLISH, CHINESE.replace(was, now))
     assert told.startswith(f"README.md:{line} has ")
+
+
+def test_a_page_that_a_program_writes_is_stale_once_it_differs(tmp_path: Path) -> None:
+    file = tmp_path / "reasons.md"
+    [told] = stale(file, "new", writer="docs.reasons")
+    assert told == "reasons.md is not what docs.reasons writes; run: python -m docs.reasons"
+    file.write_text("new")
+    assert list(stale(file, "new", writer="docs.reasons")) == []
+    file.write_text("old")
+    assert list(stale(file, "new", writer="docs.reasons")) == [told]
