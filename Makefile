@@ -40,6 +40,9 @@ lint: setup gen ## Check style, types, import laws, protos and documents
 test: setup gen ## Run the quick tests against real PostgreSQL and NATS
 	$(BIN)/pytest tests docs kit services node bench -q -n 2 --dist loadfile --doctest-modules --ignore=tests/faults --timeout=120
 
+js: ## Install what docs/quickstart-js.md needs, so that the tests run that page too
+	npm install --prefix build/js --no-audit --no-fund $(shell sed -n 's/^npm install //p' docs/quickstart-js.md)
+
 demo: setup gen ## Play the story on a network of nodes
 	$(BIN)/smartunion demo
 
@@ -62,4 +65,4 @@ release-protos: setup ## Take the protos as released: what breaks them fails lin
 clean: ## Remove what was made
 	rm -rf .venv gen build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup gen fmt lint test demo up faults bench lock release-protos clean
+.PHONY: help setup gen fmt lint test js demo up faults bench lock release-protos clean

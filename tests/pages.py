@@ -1,0 +1,49 @@
+"""Pages of docs/ whose blocks are run as they stand."""
+
+import asyncio
+import doctest
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Page:
+    """A page of docs/, and a folder in which a reader follows it."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """
+        Args:
+            folder: becomes what a reader has: this repository, with a place for what is made.
+        """
+        text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        self._blocks = BLOCK.findall(text)
+        self.folder = folder
+        for shared in ("docs", "protos"):
+            shutil.copytree(ROOT / shared, folder / shared)
+
+    def blocks(self, language: str) -> list[str]:
+        """What stands in the blocks of a language, in order."""
+        return [content for said, content in self._blocks if said == language]
+
+    async def run(self, *command: str, **environment: str) -> str:
+        """What a program prints, once it has ended well."""
+        bin_ = Path(sys.executable).parent
+        program = await asyncio.create_subprocess_exec(
+            *command, cwd=self.folder, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | {"PATH": f"{bin_}:{os.environ['PATH']}"} | environment,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(program.communicate(), 60)
+        assert program.returncode == 0, err.decode()
+        return out.decode()
+
+    def check(self, printed: str) -> None:
+        """That this was printed which the page shows, where `...` stands for anything."""
+        shown = "".join(self.blocks("text"))
+        same = doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS)
+        assert same, f"the page shows\n{shown}\nbut it printed\n{printed}"
