@@ -264,8 +264,12 @@ class Publisher:
         )
         logs = [_Channel(self, conn, channel, run) for channel in CHANNELS]
         while True:
-            waiting = await conn.fetchval("SELECT EXISTS (SELECT FROM outbox)")
-            full = [await log.step(waiting=waiting) for log in logs]
+            rows = await conn.fetch(
+                "SELECT channel FROM logs WHERE EXISTS"
+                " (SELECT FROM outbox WHERE outbox.channel = logs.channel)"
+            )
+            waiting = {row["channel"] for row in rows}
+            full = [await log.step(waiting=log.channel in waiting) for log in logs]
             if not any(full):
                 await waited(self.wake, POLL)
 
@@ -274,7 +278,7 @@ class _Channel:
     """One channel of the log during one run: its numbering, heads and certificates."""
 
     def __init__(self, publisher: Publisher, conn: Connection, channel: str, run: UUID) -> None:
-        self._p, self._conn, self._channel, self._run = publisher, conn, channel, run
+        self._p, self._conn, self.channel, self._run = publisher, conn, channel, run
         self._head = 0
         self._uncertified = 1  # what an earlier run left uncertified is not known
         self._certified_at = self._entered_at = monotonic()
@@ -288,7 +292,7 @@ class _Channel:
             waiting: whether anything was committed that has no number.
         """
         node = self._p._node
-        rows = await number_entries(self._conn, node, self._channel) if waiting else []
+        rows = await number_entries(self._conn, node, self.channel) if waiting else []
         if rows:
             self._uncertified += len(rows)
             self._entered_at = monotonic()
@@ -311,42 +315,42 @@ class _Channel:
         if monotonic() - self._audited_at < AUDIT_EVERY:
             return False
         self._audited_at = monotonic()
-        was = await proofs.proof_of(self._conn, self._p._node, self._channel)
-        await proofs.audit(self._conn, self._p._kinds, self._p._node, self._channel)
-        now = await proofs.proof_of(self._conn, self._p._node, self._channel)
+        was = await proofs.proof_of(self._conn, self._p._node, self.channel)
+        await proofs.audit(self._conn, self._p._kinds, self._p._node, self.channel)
+        now = await proofs.proof_of(self._conn, self._p._node, self.channel)
         return was.certified > 0 and was.verdict != now.verdict
 
     async def _beat(self) -> None:
-        head = await self._conn.fetchval("SELECT head FROM logs WHERE channel = $1", self._channel)
+        head = await self._conn.fetchval("SELECT head FROM logs WHERE channel = $1", self.channel)
         self._announce(head, [])
 
     def _announce(self, head: int, rows: list[Any]) -> None:
         self._head, self._beat_at = head, monotonic()
-        self._p._carrier.announce(self._p._service, self._channel, head, self._run, rows)
+        self._p._carrier.announce(self._p._service, self.channel, head, self._run, rows)
 
     async def _certify(self) -> None:
         """Write a certificate into the log, after a recount of some of the tables."""
         self._uncertified, self._certified_at = 0, monotonic()
         self._audited_at = monotonic()
-        if self._channel != "records" and not await self._conn.fetchval(
-            "SELECT head FROM logs WHERE channel = $1", self._channel
+        if self.channel != "records" and not await self._conn.fetchval(
+            "SELECT head FROM logs WHERE channel = $1", self.channel
         ):
             return  # a channel that was never used is no stream
         node = self._p._node
-        await proofs.audit(self._conn, self._p._kinds, node, self._channel)
+        await proofs.audit(self._conn, self._p._kinds, node, self.channel)
         async with self._conn.transaction():
             number = await self._conn.fetchval(
-                "UPDATE logs SET head = head + 1 WHERE channel = $1 RETURNING head", self._channel
+                "UPDATE logs SET head = head + 1 WHERE channel = $1 RETURNING head", self.channel
             )
             certificate = await proofs.certify(
-                self._conn, node, self._channel, number=number, run=self._run
+                self._conn, node, self.channel, number=number, run=self._run
             )
             await self._conn.execute(
                 f"""
                 INSERT INTO entries (channel, {COLUMNS})
                 VALUES ($1, $2, $3, $4, 0, 0, $5, '', $6, $7, $8, $9)
                 """,
-                self._channel, number, CERTIFICATE, NO_RECORD, bytes(16), uuid7(),
+                self.channel, number, CERTIFICATE, NO_RECORD, bytes(16), uuid7(),
                 certificate.DESCRIPTOR.full_name, certificate.certify_time.ToDatetime(UTC),
                 certificate.SerializeToString(),
             )  # fmt: skip

@@ -23,8 +23,8 @@ class OriginMalformed(InvalidArgument):
 
 class ChannelUnknown(InvalidArgument):
     field = "channel"
-    message = "a channel is `urgent` or `records`, not {channel}"
-    chinese = "channel 只能是 urgent 或 records，而不是 {channel}"
+    message = "a channel is `urgent`, `records` or `down`, not {channel}"
+    chinese = "channel 只能是 urgent、records 或 down，而不是 {channel}"
 
 
 class IdsMalformed(InvalidArgument):

@@ -15,8 +15,11 @@ from uuid import UUID
 CERTIFICATE = "certificate"
 """The kind of an entry that holds a Certificate."""
 
-CHANNELS = ("urgent", "records")
-"""In the order in which they are read."""
+CHANNELS = ("urgent", "records", "down")
+"""In the order in which they are read.  What is announced on `down` travels to all nodes below its
+origin, the rest to all above it."""
+
+DOWN = "down"
 
 MODULUS = 2**128
 

@@ -6,7 +6,7 @@ certifies, whom, with which keys, for which division, until when.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,6 +34,9 @@ CODE, LEVEL, SEAL_KEY = -70001, -70002, -70003
 """Claims of ours, in the range for private use."""
 
 
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+
 class NotSigned(Exception):
     """A text is not what the holder of a key signed."""
 
@@ -51,7 +54,9 @@ class NodeKey:
     """Ed25519, 32 bytes: its frames and cards are signed with it."""
     seal_key: bytes
     """X25519, 32 bytes: see `kit.envelopes`."""
-    expire_time: datetime = datetime.max.replace(tzinfo=UTC)
+    expire_time: datetime = NEVER
+    certificate: bytes = b""
+    """That says so; empty before it is made."""
 
     def covers(self, code: str) -> bool:
         """Whether a division code is the node's own, or lies inside."""
@@ -118,7 +123,7 @@ def _certified(certificate: bytes, public_key: bytes) -> tuple[NodeKey, datetime
             node=node, parent=None if issuer == node else issuer,
             organization_code=str(claims[CODE]), level=str(claims[LEVEL]),
             public_key=bytes(claims[CNF][1][-2]), seal_key=bytes(claims[SEAL_KEY]),
-            expire_time=datetime.fromtimestamp(claims[EXP], UTC),
+            expire_time=datetime.fromtimestamp(claims[EXP], UTC), certificate=certificate,
         )  # fmt: skip
         begin_time = datetime.fromtimestamp(claims[NBF], UTC)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, OSError):
@@ -156,6 +161,20 @@ def trusted(certificates: Iterable[bytes], root: bytes, *, at: datetime) -> dict
     return found
 
 
+def top(chain: Sequence[bytes]) -> bytes:
+    """The public key of the last of a chain of certificates, as it says itself; empty if it does
+    not say."""
+    try:
+        return bytes(unverified(chain[-1])[CNF][1][-2])
+    except (KeyError, TypeError, IndexError):
+        return b""
+
+
+def chained(chain: Sequence[bytes], *, at: datetime) -> Iterable[NodeKey]:
+    """The keys of a chain that leads from its last, the top."""
+    return trusted(chain, top(chain), at=at).values()
+
+
 def _certified_by(
     public_key: bytes, certificates: Iterable[bytes], *, at: datetime,
     allowed: Callable[[NodeKey], bool],
@@ -185,6 +204,7 @@ def unverified(signed: bytes) -> dict[int, Any]:
     return claims if isinstance(claims, dict) else {}
 
 
+@lru_cache(maxsize=20_000)
 def _issuer(certificate: bytes) -> str:
     return str(unverified(certificate).get(ISS, ""))
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kit import accounts, server
 from kit.config import explained
 from kit.db import PASSING
+from kit.envelopes import seal_key_of
 from kit.records import CHANNELS
 from kit.server import Assembly, CannotServe, Parts
 from kit.telemetry import setup_logging
@@ -24,6 +25,7 @@ from services.sync.restores import Restores
 from services.sync.servicer import SyncServicer, to_node
 from services.sync.subscriber import KINDS
 from services.sync.usecases import Sync
+from services.sync.usecases.down import Down
 from services.sync.usecases.subscribers import Subscribers
 from services.sync.usecases.watching import Watching
 from smartunion.sync.v1 import sync_pb2_grpc
@@ -48,18 +50,21 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         display_name=settings.node_name, level=settings.level, public_key=public_key,
     )  # fmt: skip
     sync = Sync(
-        parts.pool, parts.sealer, own, admit=lambda node, user_key: children.admit(node, user_key),
+        parts.pool, parts.sealer, own, signer=key,
+        admit=lambda node, user_key: children.admit(node, user_key),
         nats_url=settings.nats_public_url, services=tuple(parts.peers),
         wake=parts.publisher.wake.set,
     )  # fmt: skip
-    children = _children(settings, sync, parts)
+    down = Down(sync, key, seal_key_of(settings.secret("node.key")))
+    children = _children(settings, sync, down, parts)
     watcher = Watcher(sync, parts.peers, parts.metadata)
     restores = Restores(sync, parts.peers, parts.metadata)
     differences = Differences(parts.peers, parts.metadata)
     healer = Healer(sync, differences, parts.metadata)
     uplink = Uplink(
-        sync, restores, differences, healer, parent=settings.parent, nats_url=settings.parent_nats,
-        invitation=settings.invitation, node=to_node(own), public_key=public_key,
+        sync, down, restores, differences, healer, parent=settings.parent,
+        nats_url=settings.parent_nats, invitation=settings.invitation, node=to_node(own),
+        public_key=public_key,
     )  # fmt: skip
     framers = [
         Framer(sync, restores, peer, parts.metadata, parts.carrier, key, service, channel)
@@ -78,15 +83,16 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
             parts.carrier.announce("frames", service, 0, None, [])
 
     sync.stored.append(stored)
+    sync.wanted = healer.ask
     return Assembly(
         services=[
             (sync_pb2_grpc.add_SyncServiceServicer_to_server,
-             SyncServicer(sync, restores, watcher.proofs, differences, watching,
+             SyncServicer(sync, down, restores, watcher.proofs, differences, watching,
                           Subscribers(sync, below), nats_url=settings.nats_public_url, stop=stop)),
         ],
         background=[
             *(framer.run() for framer in framers), uplink.run(), watcher.run(), children.run(),
-            healer.run(), numbering.run(), below.run(),
+            healer.run(), numbering.run(), below.run(), hand_down_forever(down),
             free_forever(
                 sync, timedelta(days=settings.keep_days), timedelta(days=settings.detach_days),
                 parent=bool(settings.parent),
@@ -96,13 +102,13 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     )  # fmt: skip
 
 
-def _children(settings: Settings, sync: Sync, parts: Parts) -> Children:
+def _children(settings: Settings, sync: Sync, down: Down, parts: Parts) -> Children:
     folder = settings.secrets / "nats"
     if not settings.nats_url or not (folder / "operator.seed").exists():
-        return Children(sync, parts.carrier, url="", system_creds="", operator="", account="")
+        return Children(sync, down, parts.carrier, url="", system_creds="", operator="", account="")
     account = accounts.key_from_seed((folder / "account.seed").read_text().strip())
     return Children(
-        sync, parts.carrier, url=settings.nats_url, account=account.public,
+        sync, down, parts.carrier, url=settings.nats_url, account=account.public,
         system_creds=str(folder / "system.creds"),
         operator=(folder / "operator.seed").read_text().strip(),
     )  # fmt: skip
@@ -114,6 +120,14 @@ async def free_forever(sync: Sync, keep: timedelta, detach: timedelta, *, parent
         with suppress(*PASSING):
             await sync.free(keep, detach, parent=parent)
         await asyncio.sleep(min(60.0, max(1.0, keep.total_seconds())))
+
+
+async def hand_down_forever(down: Down) -> None:
+    """Hand down the keys of nodes below that are new, every two seconds."""
+    while True:
+        with suppress(*PASSING):
+            await down.hand_down()
+        await asyncio.sleep(2)
 
 
 async def main() -> None:

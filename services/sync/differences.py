@@ -17,6 +17,7 @@ import grpc
 
 from kit.errors import FailedPrecondition, Refusal, Unavailable
 from kit.ranges import Search
+from kit.records import DOWN
 from kit.rpc import PageTokenForeign
 from services.sync.domain import ServiceUnknown, StreamKey
 from services.sync.usecases import Sync, key_of, to_stream
@@ -142,6 +143,8 @@ class Healer:
         ids = set[bytes]()
         if key.origin != self._sync.own.id:
             self._sync.wants.add(key, frames=want.frames, buckets=want.buckets, ids=want.ids)
+            if key.channel == DOWN:
+                return  # it goes on to the node above
         elif want.ids and self._due(key, "ids"):
             ids = {id_ for id_ in want.ids if len(id_) == 16}
         if buckets or ids:
@@ -159,7 +162,9 @@ class Healer:
         while True:
             key, buckets, ids = await self._asked.get()
             whole = set[int]()
-            if buckets:
+            if buckets and key.channel == DOWN:
+                whole = buckets
+            elif buckets:
                 whole, found = await self._search(key, buckets)
                 ids |= found
             if key.origin == self._sync.own.id:

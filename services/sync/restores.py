@@ -118,6 +118,27 @@ class Restores:
         facts = {"origin": str(key.origin), "frame": answer.receipt.frame}
         logger.info("snapshot pushed", extra=facts)
 
+    async def take(
+        self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", metadata: Metadata, key: StreamKey, *,
+        parent: UUID,
+    ) -> None:  # fmt: skip
+        """A snapshot of a stream that travels down, in place of frames that the parent has not."""
+        answers = stub.ReadSnapshot(
+            sync_pb2.ReadSnapshotRequest(stream=to_stream(key)), metadata=metadata, timeout=LONGEST
+        )
+        first = await anext(aiter(answers))
+
+        async def parts() -> AsyncIterator[log_pb2.WriteSnapshotRequest]:
+            yield log_pb2.WriteSnapshotRequest(part=first.part)
+            async for answer in answers:
+                yield log_pb2.WriteSnapshotRequest(part=answer.part)
+
+        head = first.part.head
+        await self._log(key).WriteSnapshot(parts(), metadata=self._metadata, timeout=LONGEST)
+        await self._sync.jump(
+            key, frame=head.frame, hash_=first.hash, number=head.number, via=parent
+        )
+
     async def take_back(
         self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", metadata: Metadata, key: StreamKey,
         receipt: sync_pb2.Receipt,

@@ -11,12 +11,14 @@ from google.protobuf.duration_pb2 import Duration
 from kit import accounts, ranges
 from kit.ranges import Difference, State
 from kit.rpc import AccessDenied, Context, call_of, caller, page_of, uuid_in
+from kit.trust import NodeKey
 from services.sync import domain
 from services.sync.differences import Differences
-from services.sync.domain import Node, NodeState, Proof, StreamKey, Verdict
+from services.sync.domain import Node, NodeState, Proof, Stream, StreamKey, Verdict
 from services.sync.domain.watching import EventFilter, Subscriber
 from services.sync.restores import Restores
 from services.sync.usecases import Sync, key_of, to_receipt, to_stream
+from services.sync.usecases.down import Down, is_from_above
 from services.sync.usecases.subscribers import Subscribers
 from services.sync.usecases.watching import Watched, Watching
 from smartunion.event.v1 import log_pb2
@@ -31,6 +33,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
     def __init__(
         self,
         sync: Sync,
+        down: Down,
         restores: Restores,
         proofs: Callable[[], Awaitable[dict[StreamKey, log_pb2.Proof]]],
         differences: Differences,
@@ -48,7 +51,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
             stop: set when this service drains: those who follow are let go.
         """
         self._sync, self._restores, self._proofs, self._stop = sync, restores, proofs, stop
-        self._differences = differences
+        self._down, self._differences = down, differences
         self._watching, self._subscribers, self._nats_url = watching, subscribers, nats_url
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
@@ -102,6 +105,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
             display_name=request.node.display_name,
             level=request.node.level,
             public_key=request.public_key,
+            certificate=request.certificate,
         )
         given = await self._sync.enroll(request.token, node, request.nats_user_key)
         if given is None:
@@ -114,7 +118,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
     async def PushFrames(
         self, request: pb.PushFramesRequest, context: Context
     ) -> pb.PushFramesResponse:
-        return await self._sync.receive(_child(), request)
+        return await self._down.receive(_child(), request)
 
     async def PushSnapshot(
         self, requests: AsyncIterator[pb.PushSnapshotRequest], context: Context
@@ -173,6 +177,13 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         cursors = {key_of(receipt.stream): receipt.frame for receipt in request.after}
         found, gaps = await self._sync.read(request.reader, cursors)
         return pb.ReadLogResponse(frames=found, gaps=[to_stream(key) for key in gaps])
+
+    async def ListKeys(self, request: pb.ListKeysRequest, context: Context) -> pb.ListKeysResponse:
+        root, keys = await self._down.keys()
+        names = {node.id: node for node in (self._sync.own, *(await self._sync.nodes()).values())}
+        return pb.ListKeysResponse(
+            root=root, keys=[to_node_key(key, names.get(key.node)) for key in keys.values()]
+        )
 
     async def GetNetwork(self, request: pb.GetNetworkRequest, context: Context) -> pb.Network:
         return await self._network()
@@ -253,7 +264,14 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
             self._sync.services,
         )
         detached = await self._sync.detached()
-        return pb.Network(nodes=[to_network_node(state, proofs, detached) for state in states])
+        return pb.Network(
+            nodes=[to_network_node(state, proofs, detached) for state in states],
+            from_above=[
+                to_stream_proof(stream, proofs, detached)
+                for stream in await self._sync.streams()
+                if is_from_above(stream)
+            ],
+        )
 
 
 def _child() -> UUID:
@@ -299,14 +317,32 @@ def to_network_node(
         certify_time=state.certify_time,
         covered_nodes=sum(below.covered for below in state.subtree),
         subtree_nodes=len(state.subtree),
-        streams=[
-            pb.StreamProof(
-                service=stream.key.service, head=stream.head, proof=proofs.get(stream.key),
-                detached=detached.get(stream.key),
-            )
-            for stream, _ in state.streams
-        ],
+        streams=[to_stream_proof(stream, proofs, detached) for stream, _ in state.streams],
+    )
+
+
+def to_stream_proof(
+    stream: Stream,
+    proofs: Mapping[StreamKey, log_pb2.Proof],
+    detached: Mapping[StreamKey, Sequence[str]],
+) -> pb.StreamProof:
+    return pb.StreamProof(
+        service=stream.key.service, head=stream.head, proof=proofs.get(stream.key),
+        detached=detached.get(stream.key),
     )  # fmt: skip
+
+
+def to_node_key(key: NodeKey, node: Node | None) -> pb.NodeKey:
+    shown = pb.Node(
+        name=f"nodes/{key.node}", level=key.level, organization_code=key.organization_code,
+        parent=f"nodes/{key.parent}" if key.parent else "",
+    )  # fmt: skip
+    if node is not None:
+        shown.display_name = node.display_name
+        shown.fingerprint = domain.fingerprint(node.public_key)
+    return pb.NodeKey(
+        node=shown, public_key=key.public_key, seal_key=key.seal_key, certificate=key.certificate
+    )
 
 
 def filter_of(asked: pb.EventFilter) -> EventFilter:
@@ -362,4 +398,6 @@ def _without_ages(network: pb.Network) -> bytes:
         node.ClearField("heard_age")
         for stream in node.streams:
             stream.proof.ClearField("compare_age")
+    for stream in bare.from_above:
+        stream.proof.ClearField("compare_age")
     return bare.SerializeToString(deterministic=True)

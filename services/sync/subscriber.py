@@ -1,5 +1,5 @@
 """The door for records of other nodes: the kinds whose copies sync keeps."""
 
-from services.sync.events import KIND
+from services.sync.events import KIND, TRUSTED
 
-KINDS = (KIND,)
+KINDS = (KIND, TRUSTED)

@@ -89,11 +89,11 @@ def test_every_method_says_who_may_call_it() -> None:
 
 
 def test_every_list_has_pages(files: list[FileDescriptorProto]) -> None:
-    """But those of a node's own few: enrolments that wait, and proofs, one a stream."""
+    """But those of services of the node, and of its own few: enrolments that wait, proofs, keys."""
     for file in files:
         requests = {message.name: {field.name for field in message.field}
                     for message in file.message_type}  # fmt: skip
         for name, fields in requests.items():
-            few = name in ("ListEnrollmentsRequest", "ListProofsRequest")
+            few = name in ("ListEnrollmentsRequest", "ListProofsRequest", "ListKeysRequest")
             if name.startswith("List") and name.endswith("Request") and not few:
                 assert {"page_size", "page_token"} <= fields, name

@@ -22,7 +22,7 @@ from services.sync import __main__ as sync
 from services.sync.config import Settings as SyncSettings
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
-from tests.federation.things import CRY, THING, Things, plain
+from tests.federation.things import CRY, ORDER, THING, Things, plain
 from tests.federation.things import serve as serve_things
 
 __all__ = ["Node", "confirm", "join", "make", "plain"]
@@ -48,7 +48,7 @@ class Node:
     invitation: str = ""
     running: dict[str, tuple[asyncio.Event, "asyncio.Task[None]"]] = field(default_factory=dict)
     things: Things = None  # type: ignore[assignment]
-    kinds: tuple[Any, ...] = (THING, CRY)
+    kinds: tuple[Any, ...] = (THING, CRY, ORDER)
 
     def settings(self, service: str) -> dict[str, Any]:
         return {

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -15,6 +16,8 @@ from grpc_status import rpc_status
 from kit import accounts, frames
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS
+from kit.trust import NodeKey, certify
+from services.sync.domain import fingerprint as fingerprint_of
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import frame_pb2, sync_pb2
 from tests.federation import nodes
@@ -35,17 +38,36 @@ async def reason(call: Awaitable[Any]) -> str:
     return str(info.reason)
 
 
-def request(token: str, **changes: Any) -> sync_pb2.EnrollRequest:
+def request(
+    token: str, *, key: Ed25519PrivateKey | None = None, **changes: Any
+) -> sync_pb2.EnrollRequest:
+    """What a child shows that holds a key, a fresh one if none is given."""
+    held = key or Ed25519PrivateKey.generate()
+    public_key = held.public_key().public_bytes_raw()
     node = sync_pb2.Node(
         name=f"nodes/{uuid7()}", display_name="绵阳市总工会", level="city", organization_code="5107"
     )
     asked = sync_pb2.EnrollRequest(
-        token=token, node=node, public_key=bytes(32),
+        token=token, node=node, public_key=public_key,
         nats_user_key=accounts.new_key("user").public,
     )  # fmt: skip
     for name, value in changes.items():
         target = asked if hasattr(asked, name) and name != "name" else asked.node
         setattr(target, name, value)
+    return certified(asked, held) if "certificate" not in changes else asked
+
+
+def certified(asked: sync_pb2.EnrollRequest, key: Ed25519PrivateKey) -> sync_pb2.EnrollRequest:
+    """The request with the certificate that the holder of a key makes."""
+    try:
+        node = UUID(asked.node.name.removeprefix("nodes/"))
+    except ValueError:
+        return asked
+    shown = NodeKey(
+        node=node, parent=None, organization_code=asked.node.organization_code,
+        level=asked.node.level, public_key=asked.public_key, seal_key=bytes(32),
+    )  # fmt: skip
+    asked.certificate = certify(key, shown, at=datetime.now(UTC))
     return asked
 
 
@@ -97,7 +119,10 @@ async def test_an_invitation_lets_one_node_in_with_the_keys_it_showed_first(line
     assert await reason(enroll(line.province, request(token))) == "INVITATION_INVALID"
     other_key = sync_pb2.EnrollRequest()
     other_key.CopyFrom(first)
-    other_key.public_key = b"x" * 32
+    other = Ed25519PrivateKey.generate()
+    other_key.public_key = other.public_key().public_bytes_raw()
+    assert await reason(enroll(line.province, other_key)) == "ENROLLMENT_INVALID"
+    certified(other_key, other)
     assert await reason(enroll(line.province, other_key)) == "INVITATION_INVALID"
 
 
@@ -105,7 +130,8 @@ async def test_an_invitation_lets_one_node_in_with_the_keys_it_showed_first(line
     "changes",
     [
         {"name": "nodes/one"}, {"level": "national"}, {"display_name": ""},
-        {"public_key": b"short"}, {"nats_user_key": "SUA"},
+        {"public_key": b"short"}, {"nats_user_key": "SUA"}, {"certificate": b""},
+        {"key": Ed25519PrivateKey.generate(), "public_key": bytes(32)},
     ],
 )  # fmt: skip
 async def test_what_a_child_shows_is_checked(line: Line, changes: dict[str, Any]) -> None:
@@ -128,7 +154,7 @@ async def test_only_the_fingerprint_that_people_compared_is_admitted(line: Line)
 
     assert await reason(confirm(f"nodes/{uuid4()}", "")) == "ENROLLMENT_NOT_FOUND"
     assert await reason(confirm(asked.node.name, "0000:1111")) == "FINGERPRINT_DIFFERENT"
-    right = "6668:7AAD:f862:bd77:6c8f:c18b:8e9f:8e20 "
+    right = f"{fingerprint_of(asked.public_key).upper()} "
     assert (await confirm(asked.node.name, right)).parent == f"nodes/{line.province.id}"
     assert await confirm(asked.node.name, right)  # a double click
     given = await enroll(line.province, asked)

@@ -1,4 +1,4 @@
-"""A service for tests of what every service has: two kinds of record, one on each channel."""
+"""A service for tests of what every service has: three kinds of record, one on each channel."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,6 +26,7 @@ def parse(public: bytes) -> tuple[Any, ...]:
 FIELDS = {"organization": "uuid", "state": "int"}
 THING = Kind(name="things", table="things", fields=FIELDS, parse=parse)
 CRY = Kind(name="cries", table="cries", fields=FIELDS, parse=parse, channel="urgent")
+ORDER = Kind(name="orders", table="orders", fields=FIELDS, parse=parse, channel="down")
 MIGRATIONS = Path(__file__).parent / "things"
 
 
@@ -88,7 +89,7 @@ async def serve(
     settings: Settings,
     stop: asyncio.Event,
     made: Callable[["Things"], None],
-    kinds: tuple[Kind, ...] = (THING, CRY),
+    kinds: tuple[Kind, ...] = (THING, CRY, ORDER),
 ) -> None:
     async def assemble(parts: Parts) -> Assembly:
         made(Things(parts))

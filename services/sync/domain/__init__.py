@@ -160,6 +160,17 @@ class Node:
     display_name: str
     level: str
     public_key: bytes
+    certificate: bytes = b""
+    """Of its keys: see `kit.trust`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The state of an own record before the next one."""
+
+    version: int
+    hash: bytes
+    public: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

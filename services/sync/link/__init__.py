@@ -10,9 +10,8 @@ Each reads its cursor, does one transaction, and begins again at its cursor afte
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -29,16 +28,21 @@ from kit.carrier import FAILURES, Carrier, dial, waited
 from kit.db import PASSING
 from kit.errors import Refusal
 from kit.log import BATCH, HEARTBEAT
+from kit.records import DOWN
 from kit.rpc import CHANNEL_OPTIONS, reason_of
 from services.sync.differences import Differences, Healer, Metadata
 from services.sync.domain import StreamKey
 from services.sync.restores import Restores
-from services.sync.usecases import Sync, key_of, to_stream
+from services.sync.usecases import Sync, key_of
+from services.sync.usecases.down import Down, to_head
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import frame_pb2, sync_pb2, sync_pb2_grpc
 
 ANSWER = 5.0
 """Seconds that a parent has to answer a push, over each carrier."""
+
+PULL_EVERY = 0.5
+"""Seconds between two questions for what travels down."""
 
 REST = 10.0
 """Seconds for which a stream is not pushed that the parent did not take."""
@@ -122,10 +126,11 @@ class Uplink:
     """Pushes frames to the parent.  The parent's answer, after its commit, is the receipt."""
 
     def __init__(
-        self, sync: Sync, restores: Restores, differences: Differences, healer: Healer, *,
-        parent: str, nats_url: str, invitation: str, node: sync_pb2.Node, public_key: bytes,
+        self, sync: Sync, down: Down, restores: Restores, differences: Differences,
+        healer: Healer, *, parent: str, nats_url: str, invitation: str, node: sync_pb2.Node,
+        public_key: bytes,
     ) -> None:  # fmt: skip
-        self._sync, self._restores = sync, restores
+        self._sync, self._down, self._restores = sync, down, restores
         self._differences, self._healer = differences, healer
         self._parent, self._nats_url, self._invitation = parent, nats_url, invitation
         self._node, self._public_key = node, public_key
@@ -133,6 +138,7 @@ class Uplink:
         self._again: dict[StreamKey, set[int]] = {}
         self._resting: dict[StreamKey, float] = {}
         self._snapshot: tuple[StreamKey, asyncio.Task[None]] | None = None
+        self._pull_at = 0.0
         self._nats: Client | None = None
         self._token = ""
         self.wake = asyncio.Event()
@@ -151,7 +157,7 @@ class Uplink:
 
     async def _link(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", credentials: Any) -> None:
         """Push with these credentials until the parent does not know them any more."""
-        self._token = credentials["link_token"]
+        self._token, self._above = credentials["link_token"], credentials["parent"]
         self._differences.parent = stub, self._metadata()
         dialling = asyncio.create_task(self._dial(credentials))
         try:
@@ -185,7 +191,7 @@ class Uplink:
         """Ask the parent once; whether an operator has confirmed."""
         request = sync_pb2.EnrollRequest(
             token=self._invitation, node=self._node, public_key=self._public_key,
-            nats_user_key=user_key,
+            nats_user_key=user_key, certificate=self._down.own_certificate(),
         )  # fmt: skip
         try:
             answer = await stub.Enroll(request, timeout=ANSWER)
@@ -240,7 +246,23 @@ class Uplink:
             found, freed = await self._sync.next_push(self._cursors, again, resting)
         before = dict(self._cursors)
         request = sync_pb2.PushFramesRequest(frames=found, heads=await self._heads())
+        if monotonic() >= self._pull_at:
+            request.pull.CopyFrom(await self._down.pull())
+            self._pull_at = monotonic() + PULL_EVERY
         answer = await self._send(stub, request)
+        receipts = await self._settle(stub, answer)
+        for key in freed:
+            self._push_snapshot(stub, key)
+        for key in {key_of(frame.stream) for frame in found} - again.keys():
+            if receipts.get(key, 0) <= before.get(key, 0):
+                self._rest(key, answer.receipts)
+        await self._take(stub, answer)
+        return bool(found or answer.frames) or not greeted
+
+    async def _settle(
+        self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", answer: sync_pb2.PushFramesResponse
+    ) -> dict[StreamKey, int]:
+        """How far the parent has stored each stream; what it has more than this node comes back."""
         receipts = {
             key_of(receipt.stream): receipt.frame
             for receipt in answer.receipts
@@ -251,14 +273,18 @@ class Uplink:
         self._cursors = receipts
         for receipt in await self._sync.compare_receipts(answer.receipts):
             await self._take_back(stub, receipt)
-        for key in freed:
-            self._push_snapshot(stub, key)
+        return receipts
+
+    async def _take(
+        self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", answer: sync_pb2.PushFramesResponse
+    ) -> None:
+        """What the parent wants, and what it hands down."""
         for want in answer.wants:
             await self._serve(stub, want)
-        for key in {key_of(frame.stream) for frame in found} - again.keys():
-            if receipts.get(key, 0) <= before.get(key, 0):
-                self._rest(key, answer.receipts)
-        return bool(found) or not greeted
+        for key in await self._down.take(self._above, answer):
+            self._take_snapshot(stub, key)
+        if answer.frames:
+            self._pull_at = 0.0  # there may be more
 
     def _rest(self, key: StreamKey, receipts: Sequence[sync_pb2.Receipt]) -> None:
         """Leave a stream alone for a while that the parent does not take; the others go on."""
@@ -282,35 +308,38 @@ class Uplink:
             self._resting[key] = monotonic() + REST
 
     def _push_snapshot(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", key: StreamKey) -> None:
-        """Send a snapshot beside the pushes, one at a time; its stream rests meanwhile."""
-        if self._snapshot is not None and not self._snapshot[1].done():
-            return
+        """Send a snapshot of a stream from here up."""
+        self._start_snapshot(key, self._restores.push(stub, self._metadata(), key))
+
+    def _take_snapshot(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", key: StreamKey) -> None:
+        """Take a snapshot of a stream that travels down."""
+        taken = self._restores.take(stub, self._metadata(), key, parent=self._above)
+        self._start_snapshot(key, taken)
+
+    def _start_snapshot(self, key: StreamKey, work: Coroutine[Any, Any, None]) -> None:
+        """Beside the pushes, one at a time; its stream rests meanwhile."""
+        busy = self._snapshot is not None and not self._snapshot[1].done()
+        if busy or (key.channel == DOWN and self._resting.get(key, 0.0) > monotonic()):
+            return work.close()
         self._resting[key] = monotonic() + REST
 
-        async def push() -> None:
+        async def run() -> None:
             try:
-                await self._restores.push(stub, self._metadata(), key)
+                await work
                 self._resting.pop(key, None)
             except (*PEER_FAILURES, Refusal) as error:
                 facts = {"service": key.service, "error": type(error).__name__}
                 logger.info("snapshot not taken", extra=facts)
             self.wake.set()
 
-        self._snapshot = key, asyncio.create_task(push())
+        self._snapshot = key, asyncio.create_task(run())
 
     def _metadata(self) -> Metadata:
         return (("authorization", f"Bearer {self._token}"),)
 
     async def _heads(self) -> list[sync_pb2.StreamHead]:
-        heads = []
-        for stream in await self._sync.streams():
-            head = sync_pb2.StreamHead(
-                stream=to_stream(stream.key), head=stream.head, rewound=stream.rewound,
-                frame=stream.frame, hash=stream.hash,
-            )  # fmt: skip
-            head.heard_age.FromTimedelta(max(stream.heard_age, timedelta(0)))
-            heads.append(head)
-        return heads
+        streams = await self._sync.streams()
+        return [to_head(stream) for stream in streams if stream.key.channel != DOWN]
 
     async def _send(
         self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", request: sync_pb2.PushFramesRequest
@@ -380,8 +409,8 @@ class Children:
     """The children's side of NATS: an account for each, and their pushes on `up.{child}.push`."""
 
     def __init__(
-        self, sync: Sync, carrier: Carrier, *, url: str, system_creds: str, operator: str,
-        account: str,
+        self, sync: Sync, down: Down, carrier: Carrier, *, url: str, system_creds: str,
+        operator: str, account: str,
     ) -> None:  # fmt: skip
         """
         Args:
@@ -390,7 +419,7 @@ class Children:
             operator: the seed of the NATS operator.
             account: the public key of the account NODE.
         """
-        self._sync, self._url, self._system_creds = sync, url, system_creds
+        self._sync, self._down, self._url, self._system_creds = sync, down, url, system_creds
         self.account = account
         self.operator = accounts.key_from_seed(operator) if url else None
         self.system: Client | None = None
@@ -431,7 +460,7 @@ class Children:
             child = await self._sync.child(request.link_token)
             if child is None or msg.subject.split(".")[1] != child.removeprefix("nodes/"):
                 return
-            answer = await self._sync.receive(UUID(child.removeprefix("nodes/")), request)
+            answer = await self._down.receive(UUID(child.removeprefix("nodes/")), request)
             await msg.respond(answer.SerializeToString())
         except (*PASSING, Refusal, DecodeError, nats.errors.Error) as error:
             # Without an answer the child goes over to gRPC, which can say what is wrong.

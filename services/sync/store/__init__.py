@@ -9,11 +9,12 @@ from kit.calls import Calls
 from kit.db import Connection
 from kit.log import Change, Outbox
 from kit.sealing import Sealer
-from services.sync.domain import Invitation, Node, Stream, StreamKey
+from services.sync.domain import Held, Invitation, Node, Stream, StreamKey
+from services.sync.store.down import TrustedKeys
 from services.sync.store.watching import Arrivals, Subscribers
 from smartunion.sync.v1 import frame_pb2
 
-NODE = "id, parent, organization_code, display_name, level, public_key"
+NODE = "id, parent, organization_code, display_name, level, public_key, certificate"
 KEY = "origin, service, channel"
 
 
@@ -39,11 +40,43 @@ class Nodes:
         await self._conn.execute(
             f"""
             INSERT INTO nodes (origin, owner_epoch, version, hash, public, {NODE})
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
             """,
             origin, change.owner_epoch, change.version, change.hash, change.public, node.id,
             node.parent,
             node.organization_code, node.display_name, node.level, node.public_key,
+            node.certificate,
+        )  # fmt: skip
+
+    async def certificate(self, node: UUID, *, origin: UUID) -> bytes:
+        """That of an own child; empty if there is none."""
+        found: bytes | None = await self._conn.fetchval(
+            "SELECT certificate FROM nodes WHERE id = $1 AND origin = $2", node, origin
+        )
+        return found or b""
+
+    async def lock(self, node: UUID, *, origin: UUID) -> tuple[Node, Held]:
+        """An own child and its record, held until the transaction ends."""
+        row = await self._conn.fetchrow(
+            f"""
+            SELECT {NODE}, version, hash, public FROM nodes
+             WHERE id = $1 AND origin = $2 FOR UPDATE
+            """,
+            node, origin,
+        )  # fmt: skip
+        assert row is not None
+        facts = dict(row)
+        held = Held(facts.pop("version"), facts.pop("hash"), facts.pop("public"))
+        return Node(**facts), held
+
+    async def renew(self, change: Change, certificate: bytes, *, origin: UUID) -> None:
+        """Keep the certificate of an own child."""
+        await self._conn.execute(
+            """
+            UPDATE nodes SET version = $3, hash = $4, public = $5, certificate = $6
+             WHERE id = $1 AND origin = $2
+            """,
+            change.id, origin, change.version, change.hash, change.public, certificate,
         )  # fmt: skip
 
 
@@ -91,10 +124,12 @@ class Enrollments:
             await self._conn.fetchval(
                 """
                 INSERT INTO enrollments AS held (node, organization_code, display_name, level,
-                                                 public_key, nats_user_key, create_time)
-                VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
+                                                 public_key, nats_user_key, certificate,
+                                                 create_time)
+                VALUES ($1, $2, $3, $4, $5, $6, $8, clock_timestamp())
                 ON CONFLICT (node) DO UPDATE
                    SET nats_user_key = excluded.nats_user_key,
+                       certificate = excluded.certificate,
                        link_token = CASE WHEN held.nats_user_key = excluded.nats_user_key
                                          THEN held.link_token END,
                        link_token_hash = CASE WHEN held.nats_user_key = excluded.nats_user_key
@@ -104,7 +139,7 @@ class Enrollments:
                 RETURNING true
                 """,
                 node.id, node.organization_code, node.display_name, node.level, node.public_key,
-                nats_user_key, fresh,
+                nats_user_key, fresh, node.certificate,
             )
         )  # fmt: skip
 
@@ -179,6 +214,14 @@ class Uplink:
             "UPDATE uplink SET parent = $1, link_token = $2, nats_url = $3, user_jwt = $4",
             parent, self._sealer.seal(token.encode(), "uplink.link_token"), nats_url, user_jwt,
         )  # fmt: skip
+
+    async def chain(self) -> list[bytes]:
+        """The certificates from this node's up to the top's; none if this is the top."""
+        found: list[bytes] | None = await self._conn.fetchval("SELECT chain FROM uplink")
+        return found or []
+
+    async def save_chain(self, chain: Sequence[bytes]) -> None:
+        await self._conn.execute("UPDATE uplink SET chain = $1", chain)
 
 
 class Streams:
@@ -408,8 +451,9 @@ class Frames:
     async def free(self, *, own: UUID, parent: bool, keep: timedelta, detach: timedelta) -> int:
         """Forget frames that every reader has passed and that no backup may need; how many.
 
-        The readers of a stream are who numbers arrivals, the parent, if there is one, and for
-        streams of other nodes the service of this node that keeps the copies.  A reader without a
+        The readers of a stream are who numbers arrivals, the parent, if there is one, of streams
+        that travel down the children instead of both, and for streams of other nodes the service
+        of this node that keeps the copies.  A reader without a
         receipt has passed nothing.  One that is further behind than `detach` keeps nothing: it
         returns by a snapshot.  The last frame stays: in a quiet stream it is the certificate that
         proves a snapshot.
@@ -422,8 +466,11 @@ class Frames:
                             ELSE min(held.frame) END AS passed
                   FROM streams
                  CROSS JOIN LATERAL (SELECT 'arrivals' AS reader
-                                      UNION ALL SELECT 'parent' WHERE $2
-                                      UNION ALL SELECT service WHERE origin <> $1) reader
+                                       WHERE NOT (channel = 'down' AND via IS NOT NULL)
+                                      UNION ALL SELECT 'parent' WHERE $2 AND channel <> 'down'
+                                      UNION ALL SELECT service WHERE origin <> $1
+                                      UNION ALL SELECT node::text FROM enrollments
+                                       WHERE channel = 'down' AND link_token IS NOT NULL) reader
                   LEFT JOIN frame_receipts held USING (reader, origin, service, channel)
                  GROUP BY origin, service, channel, streams.frame) readers
              WHERE frames.origin = readers.origin AND frames.service = readers.service
@@ -459,6 +506,7 @@ class Store:
         self.streams = Streams(conn)
         self.frames = Frames(conn)
         self.arrivals = Arrivals(conn)
+        self.trusted_keys = TrustedKeys(conn)
         self.subscribers = Subscribers(conn)
         self.outbox = Outbox(conn)
         self.calls = Calls(conn, sealer)

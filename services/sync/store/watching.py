@@ -22,6 +22,7 @@ _FOLLOWED = f"""
         ON held.reader = '{READER}' AND held.origin = streams.origin
        AND held.service = streams.service AND held.channel = streams.channel
      WHERE streams.frame > coalesce(held.frame, 0)
+       AND NOT (streams.channel = 'down' AND streams.via IS NOT NULL)
 """
 
 

@@ -20,12 +20,13 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
 
-from kit import frames
+from kit import frames, trust
 from kit.db import Connection, Pool
 from kit.log_service import ChannelUnknown
-from kit.records import CHANNELS
+from kit.records import CHANNELS, DOWN
 from kit.rpc import Call
 from kit.sealing import Sealer
 from services.sync import domain
@@ -102,6 +103,7 @@ class Sync:
         sealer: Sealer,
         own: Node,
         *,
+        signer: Ed25519PrivateKey,
         admit: Admit,
         nats_url: str,
         services: Sequence[str],
@@ -111,16 +113,20 @@ class Sync:
         """
         Args:
             own: this node; its parent is not known here.
+            signer: its key.
             services: the services of this node: of every node below, the same are expected.
             nats_url: what children are told of this node's NATS; empty if there is none.
             wake: called after a commit that wrote to the outbox.
         """
         self._pool, self._sealer, self.own = pool, sealer, own
-        self._admit, self._nats_url, self._wake, self._clock = admit, nats_url, wake, clock
+        self._admit, self._nats_url, self.committed, self.clock = admit, nats_url, wake, clock
+        self._signer = signer
         self.services = services
         self.wants = Wants()
         self.stored: list[Callable[[set[str]], None]] = []
         """Called with the services of which frames were stored, after each commit."""
+        self.wanted: Callable[[sync_pb2.Want], None] = lambda want: None
+        """Called with what a child misses of what travels down."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Store]:
@@ -151,7 +157,7 @@ class Sync:
         duration = domain.INVITATION_VALID if valid is None else valid
         if not timedelta(0) < duration <= domain.INVITATION_LONGEST:
             raise domain.DurationOutOfRange()
-        invited = Invited(secrets.token_urlsafe(24), code, self._clock() + duration)
+        invited = Invited(secrets.token_urlsafe(24), code, self.clock() + duration)
         async with self.transaction() as store:
             if earlier := await store.calls.earlier(call, Invited):
                 return earlier
@@ -167,9 +173,10 @@ class Sync:
     async def enroll(self, token: str, node: Node, nats_user_key: str) -> Any | None:
         """The credentials of a child that shows an invitation; None until it is confirmed."""
         domain.check_enrollment(node, nats_user_key)
+        self._check_certificate(node)
         async with self.transaction() as store:
             invitation = await store.invitations.lock(_hash(token))
-            if invitation is None or not invitation.admits(node, at=self._clock()):
+            if invitation is None or not invitation.admits(node, at=self.clock()):
                 raise domain.InvitationInvalid()
             await store.invitations.use(invitation.token_hash, node.id)
             fresh = invitation.node is None
@@ -197,7 +204,7 @@ class Sync:
             child = Node(
                 id=node, parent=self.own.id, organization_code=row["organization_code"],
                 display_name=row["display_name"], level=row["level"],
-                public_key=row["public_key"],
+                public_key=row["public_key"], certificate=self._certify(row),
             )  # fmt: skip
             if row["link_token"] is not None:
                 return child
@@ -207,11 +214,36 @@ class Sync:
                 node, token=token, token_hash=_hash(token), user_jwt=user_jwt
             )
             if not await store.nodes.knows(node, origin=self.own.id):
-                change = joined(child, at=self._clock())
+                change = joined(child, at=self.clock())
                 await store.nodes.add(change, child, origin=self.own.id)
                 await store.outbox.put(change)
-        self._wake()
+        self.committed()
         return child
+
+    def _check_certificate(self, node: Node) -> None:
+        """That a child holds its key.
+
+        Raises:
+            EnrollmentInvalid: if its certificate does not say so.
+        """
+        try:
+            key = trust.certified(node.certificate, node.public_key, at=self.clock())
+        except trust.NotSigned:
+            key = None
+        said = key and (key.node, key.parent, key.organization_code, key.level, key.public_key)
+        if said != (node.id, None, node.organization_code, node.level, node.public_key):
+            right = "made by the node itself, of these keys 由节点自己签发"
+            raise domain.EnrollmentInvalid(
+                field="certificate", field_name="certificate", right=right
+            )
+
+    def _certify(self, row: Any) -> bytes:
+        """The certificate of a child that enrolled; empty if an older version took no keys."""
+        try:
+            key = trust.certified(row["certificate"], row["public_key"], at=self.clock())
+        except trust.NotSigned:
+            return b""
+        return trust.certify(self._signer, replace(key, parent=self.own.id), at=self.clock())
 
     async def child(self, token: str) -> str | None:
         """The name of the child that a link token belongs to."""
@@ -242,7 +274,7 @@ class Sync:
                 number, hash_, after = frame.number, frame.hash, frame.last
             await store.streams.hear([(stream, head, timedelta(0))], via=None)
         if entries:
-            self._tell({service})
+            self.tell({service})
         return after
 
     async def push(
@@ -267,10 +299,10 @@ class Sync:
             known = {
                 key: head
                 for key, head in told.items()
-                if _below(key.origin, child, self.own.id, nodes)
+                if key.channel != DOWN and _below(key.origin, child, self.own.id, nodes)
             }
             await store.streams.hear(
-                [(key, head.head, _age(head.heard_age)) for key, head in known.items()],
+                [(key, head.head, to_age(head.heard_age)) for key, head in known.items()],
                 via=child,
             )
             streams = [stream for stream in await store.streams.list() if stream.via == child]
@@ -281,7 +313,7 @@ class Sync:
                         await store.streams.rewind(stream.key, rewound)
                         streams[at] = replace(stream, rewound=rewound)
         if pushed:
-            self._tell({frame.stream.service for frame in pushed})
+            self.tell({frame.stream.service for frame in pushed})
         return streams, refused
 
     async def _is_rewound(
@@ -320,7 +352,7 @@ class Sync:
         self, store: Store, child: UUID, nodes: Mapping[UUID, Node], frame: frame_pb2.Frame
     ) -> None:
         key = key_of(frame.stream)
-        if not _below(key.origin, child, self.own.id, nodes):
+        if key.channel == DOWN or not _below(key.origin, child, self.own.id, nodes):
             raise domain.OriginForeign(origin=f"nodes/{key.origin}", child=f"nodes/{child}")
         row = await store.streams.lock(key, via=child)
         if frame.number > row["frame"] + 1:
@@ -336,9 +368,9 @@ class Sync:
         elif frame.number == row["frame"] + 1:
             await store.streams.rewind(key, True)
         else:
-            await self._refill(store, key, row, frame, verified=verified)
+            await self.refill(store, key, row, frame, verified=verified)
 
-    async def _refill(
+    async def refill(
         self, store: Store, key: StreamKey, row: Any, frame: frame_pb2.Frame, *, verified: bool
     ) -> None:
         """A frame at or before the cursor: known, or gone from storage and sent again."""
@@ -364,6 +396,8 @@ class Sync:
             await store.frames.settle(reader, cursors.items())
             nodes = domain.tree(self.own.id, await store.nodes.list())
             keys = {node.id: node.public_key for node in nodes.values()}
+            above = trust.chained(await store.uplink.chain(), at=self.clock())
+            keys |= {key.node: key.public_key for key in above if key.node != self.own.id}
             for stream in sorted(await store.streams.list(), key=_urgent_first):
                 foreign = stream.key.service == reader and stream.via is not None
                 if not foreign or stream.key.origin not in keys:
@@ -399,7 +433,8 @@ class Sync:
             for stream in sorted(await store.streams.list(), key=_urgent_first):
                 after = cursors.get(stream.key, 0)
                 room = PUSH_BYTES - sum(map(len, found))
-                if stream.frame <= after or room <= 0 or stream.key in resting:
+                settled = stream.frame <= after or stream.key in resting
+                if settled or room <= 0 or stream.key.channel == DOWN:
                     continue
                 rows = await store.frames.after(stream.key, after, most=room)
                 whole = [row for at, row in enumerate(rows) if row["number"] == after + 1 + at]
@@ -422,8 +457,14 @@ class Sync:
     # -- what a stream goes on with when its frames cannot
 
     async def check_below(self, key: StreamKey, child: UUID) -> None:
-        """Raises OriginForeign if a stream may not come over a child."""
-        if not _below(key.origin, child, self.own.id, await self.nodes()):
+        """Raises OriginForeign if a stream is none that a child may ask about: it lies below it, or
+        travels down to it."""
+        if key.channel == DOWN:
+            stream = await self.stream(key)
+            fits = stream.via is not None or key.origin == self.own.id
+        else:
+            fits = _below(key.origin, child, self.own.id, await self.nodes())
+        if not fits:
             raise domain.OriginForeign(origin=f"nodes/{key.origin}", child=f"nodes/{child}")
 
     async def stream(self, key: StreamKey) -> Stream:
@@ -516,7 +557,7 @@ class Sync:
                 await store.frames.cut(key, 0)
                 await store.arrivals.jump(key, frame)
                 await store.streams.put(key, frame=frame, hash_=hash_, number=number, run=run)
-        self._tell({key.service})
+        self.tell({key.service})
         return await self.stream(key)
 
     async def restart(self, key: StreamKey, *, beyond: int = 0, number: int | None = None) -> None:
@@ -603,7 +644,7 @@ class Sync:
                     await self.lost(stream.key)
         return found
 
-    def _tell(self, services: set[str]) -> None:
+    def tell(self, services: set[str]) -> None:
         for told in self.stored:
             told(services)
 
@@ -661,7 +702,7 @@ async def _next(
     return part
 
 
-def _age(duration: Duration) -> timedelta:
+def to_age(duration: Duration) -> timedelta:
     """A duration as it was told: never of the future, and not older than a year."""
     return timedelta(seconds=min(max(duration.seconds, 0), 31_536_000))
 

@@ -5,3 +5,4 @@ CREATE TABLE things (
 );
 CREATE INDEX ON things (origin, bucket(id));
 CREATE TABLE cries (LIKE things INCLUDING ALL);
+CREATE TABLE orders (LIKE things INCLUDING ALL);

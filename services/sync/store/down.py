@@ -1,0 +1,46 @@
+"""The keys that are handed down: own records and copies of those of the nodes above."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from kit.db import Connection
+from kit.log import Change
+from services.sync.domain import Held
+
+
+class TrustedKeys:
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    async def lock(self) -> None:
+        """One replica at a time hands down."""
+        await self._conn.execute("SELECT pg_advisory_xact_lock(hashtext('trusted_keys'))")
+
+    async def certificates(self) -> list[bytes]:
+        """All that were handed down, by this node and those above."""
+        rows = await self._conn.fetch("SELECT certificate FROM trusted_keys")
+        return [row["certificate"] for row in rows]
+
+    async def own(self, origin: UUID) -> Mapping[UUID, tuple[bytes, Held]]:
+        """The certificates that this node has handed down, with their records."""
+        rows = await self._conn.fetch(
+            "SELECT id, certificate, version, hash, public FROM trusted_keys WHERE origin = $1",
+            origin,
+        )
+        return {
+            row["id"]: (row["certificate"], Held(row["version"], row["hash"], row["public"]))
+            for row in rows
+        }
+
+    async def put(self, change: Change, certificate: bytes, *, origin: UUID) -> None:
+        await self._conn.execute(
+            """
+            INSERT INTO trusted_keys (origin, id, owner_epoch, version, hash, public, certificate)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
+            ON CONFLICT (id, origin) DO UPDATE
+               SET version = excluded.version, hash = excluded.hash, public = excluded.public,
+                   certificate = excluded.certificate
+            """,
+            origin, change.id, change.owner_epoch, change.version, change.hash, change.public,
+            certificate,
+        )  # fmt: skip
