@@ -1,6 +1,7 @@
 """The gRPC edge shared by all services: who calls, what a refusal looks like, and repeats."""
 
 import asyncio
+import functools
 import hashlib
 import inspect
 import json
@@ -297,6 +298,7 @@ _PREFIXES: dict[Access, str] = {
 }
 
 
+@functools.cache
 def access_of(service: str, method: str) -> Access:
     """Who may call a method, as its proto says; ACCESS_UNSPECIFIED if it does not."""
     try:
