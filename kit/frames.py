@@ -7,7 +7,7 @@ open:   Frame  ──▶  Line per entry, each checked against the hashes in the
 import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from cryptography.exceptions import InvalidSignature
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 from google.protobuf.message import DecodeError
 
+from kit.db import to_uuid
 from kit.records import CERTIFICATE, group_hash
 from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import frame_pb2
@@ -38,8 +39,7 @@ class FrameBroken(Exception):
     """A frame is not what its hash, its signature or its format says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One entry, as a frame brings it."""
 
     number: int
@@ -166,21 +166,24 @@ def lines(frame: frame_pb2.Frame) -> list[Line]:
     """
     try:
         skeleton = frame_pb2.Skeleton.FromString(_unpack(frame.skeleton))
-        names = skeleton.names
+        names = list(skeleton.names)
         if frame.last - frame.first + 1 != len(skeleton.kinds):
             raise FrameBroken("numbers")
-        publics = _rows(frame, skeleton, "public")
-        return [
-            Line(frame.first + at, names[kind], UUID(bytes=bytes(id_)), epoch, version,
-                 bytes(hash_), public, names[event_type], event, event_id, event_time)
-            for at, (id_, kind, epoch, version, hash_, public, event_type, event, event_id,
-                     event_time) in enumerate(
-                zip(batched_bytes(skeleton.ids), skeleton.kinds, skeleton.owner_epochs,
-                    skeleton.versions, batched_bytes(skeleton.hashes), publics,
-                    skeleton.event_types, skeleton.events, batched_bytes(skeleton.event_ids),
-                    skeleton.event_times, strict=True)
-            )
-        ]  # fmt: skip
+        columns = zip(
+            range(frame.first, frame.last + 1),
+            [names[kind] for kind in skeleton.kinds],
+            map(to_uuid, batched_bytes(skeleton.ids)),
+            skeleton.owner_epochs,
+            skeleton.versions,
+            batched_bytes(skeleton.hashes),
+            _rows(frame, skeleton, "public"),
+            [names[event_type] for event_type in skeleton.event_types],
+            skeleton.events,
+            batched_bytes(skeleton.event_ids),
+            skeleton.event_times,
+            strict=True,
+        )
+        return list(map(Line._make, columns))
     except (ValueError, IndexError, DecodeError):
         raise FrameBroken("columns") from None
 

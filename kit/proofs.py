@@ -98,21 +98,27 @@ async def recount(
         restriction = "" if len(buckets) == 256 else "AND bucket(id) = ANY ($2)"
         arguments = [origin] if len(buckets) == 256 else [origin, list(buckets)]
         query = f"SELECT {columns} FROM {kind.table} WHERE origin = $1 {restriction}"
-        for at, row in enumerate(await conn.fetch(query, *arguments)):
-            _count(found, kind, tuple(row))
-            if at % 500 == 0:
-                await asyncio.sleep(0)  # calls get their turn
+        rows = await conn.fetch(query, *arguments)
+        for at in range(0, len(rows), 500):
+            _count(found, kind, rows[at : at + 500])
+            await asyncio.sleep(0)  # calls get their turn
     return found
 
 
-def _count(found: Sums, kind: Kind, row: tuple[Any, ...]) -> None:
-    record, owner_epoch, version, hash_, public, *values = row
-    groups = {"public": group_hash(public)}
-    computed = record_hash(kind.name, record, owner_epoch, version, groups)
-    altered = computed != hash_ or tuple(values) != kind.parse(public)
-    found.add(bucket(record), kind.name, 1, element(UNSOUND if altered else computed))
-    if altered:
-        found.altered.setdefault(kind.name, []).append(record)
+def _count(found: Sums, kind: Kind, rows: Iterable[Any]) -> None:
+    records, digests = [0] * 256, [0] * 256
+    for record, owner_epoch, version, hash_, public, *values in rows:
+        groups = {"public": group_hash(public)}
+        computed = record_hash(kind.name, record, owner_epoch, version, groups)
+        if computed != hash_ or tuple(values) != kind.parse(public):
+            found.altered.setdefault(kind.name, []).append(record)
+            computed = UNSOUND
+        at = bucket(record)
+        records[at] += 1
+        digests[at] += element(computed)
+    for at in ALL_BUCKETS:
+        if records[at]:
+            found.add(at, kind.name, records[at], digests[at])
 
 
 def turn(next_bucket: int, records: int) -> list[int]:

@@ -9,6 +9,7 @@ by a version of the software that does not know all its fields.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -37,12 +38,17 @@ def record_hash(
     Args:
         groups: the group hash of each section, by name.
     """
-    state = hashlib.blake2b(digest_size=16, person=b"record")
-    state.update(record.bytes + owner_epoch.to_bytes(4, "big") + version.to_bytes(8, "big"))
-    for word in (kind, *sorted(groups)):
-        encoded = word.encode()
-        state.update(len(encoded).to_bytes(2, "big") + encoded + groups.get(word, b""))
-    return state.digest()
+    state = record.bytes + owner_epoch.to_bytes(4, "big") + version.to_bytes(8, "big")
+    state += _word(kind)
+    for name in sorted(groups):
+        state += _word(name) + groups[name]
+    return hashlib.blake2b(state, digest_size=16, person=b"record").digest()
+
+
+@lru_cache
+def _word(word: str) -> bytes:
+    encoded = word.encode()
+    return len(encoded).to_bytes(2, "big") + encoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,6 @@ ALARM = Kind(
     name="alarms",
     table="alarms",
     fields={"organization": "uuid", "state": "smallint"},
-    parse=partial(parse, states=MemberState),
+    parse=partial(parse, states=frozenset(MemberState)),
     channel="urgent",
 )

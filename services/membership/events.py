@@ -1,12 +1,13 @@
 """What membership announces, and the section `public` of its records: the only way out."""
 
-from enum import IntEnum
+from collections.abc import Container
 from functools import partial
 from typing import assert_never
 from uuid import UUID
 
 from google.protobuf.message import DecodeError, Message
 
+from kit.db import to_uuid
 from kit.log import Change
 from kit.records import Kind
 from services.membership.domain import members as domain
@@ -32,7 +33,7 @@ def announce(fact: Fact) -> Message:
             assert_never(fact)
 
 
-def parse(section: bytes, states: type[IntEnum]) -> tuple[UUID, int]:
+def parse(section: bytes, states: Container[int]) -> tuple[UUID, int]:
     """The organisation and the state in a section `public`.
 
     Raises:
@@ -44,7 +45,10 @@ def parse(section: bytes, states: type[IntEnum]) -> tuple[UUID, int]:
         raise ValueError("no PublicState") from None
     if len(public.salt) != 16:
         raise ValueError("salt")
-    return UUID(bytes=public.organization), int(states(public.state))
+    state = public.state
+    if state not in states:
+        raise ValueError("state")
+    return to_uuid(public.organization), state
 
 
 _FIELDS = {"organization": "uuid", "state": "smallint"}
@@ -52,13 +56,13 @@ APPLICATIONS = Kind(
     name="applications",
     table="applications",
     fields=_FIELDS,
-    parse=partial(parse, states=domain.ApplicationState),
+    parse=partial(parse, states=frozenset(domain.ApplicationState)),
 )
 MEMBERS = Kind(
     name="members",
     table="members",
     fields=_FIELDS,
-    parse=partial(parse, states=domain.MemberState),
+    parse=partial(parse, states=frozenset(domain.MemberState)),
 )
 
 
