@@ -56,8 +56,8 @@ class Copies:
         await self._until_done(self.redrive)
         while True:
             try:
-                while await self.step():
-                    away = False
+                more = await self.step()
+                away = False
                 if monotonic() - recounted > RECOUNT_EVERY:
                     recounted = monotonic()
                     await self._recount()
@@ -67,7 +67,8 @@ class Copies:
                 away = True
                 await asyncio.sleep(0.2)
             else:
-                await self._carrier.heard(self._wake)
+                if not more:
+                    await self._carrier.heard(self._wake)
 
     async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -24,8 +24,10 @@ from kit.records import MODULUS, Kind, bucket, element, group_hash, record_hash
 from smartunion.event.v1 import log_pb2
 
 RECOUNT_ROWS = 20_000
-"""Rows that a recount at a certificate may read: all of them at a small node, some buckets in turn
-at a large one."""
+"""Rows that a recount may read: all of a small node, some buckets in turn of a large one."""
+
+CERTIFIED_ROWS = 2_000
+"""The same at a certificate of a large node, of which a burst brings many a second."""
 
 STUCK = 60.0
 """Seconds after which a row of the outbox without a number forbids COMPLETE."""
@@ -121,16 +123,17 @@ def _count(found: Sums, kind: Kind, rows: Iterable[Any]) -> None:
             found.add(at, kind.name, records[at], digests[at])
 
 
-def turn(next_bucket: int, records: int) -> list[int]:
-    """The buckets that are recounted this time.
+def turn(next_bucket: int, records: int, rows: int = RECOUNT_ROWS) -> list[int]:
+    """The buckets that are recounted this time: about so many rows, but all of a small node.
 
-    >>> turn(0, 12_000) == list(range(256))
+    >>> turn(0, 12_000, CERTIFIED_ROWS) == list(range(256))
     True
     >>> turn(255, 2_560_000)
     [255, 0]
     """
-    share = min(256, max(1, RECOUNT_ROWS * 256 // max(1, records)))
-    return [(next_bucket + step) % 256 for step in range(share)] if share < 256 else [*ALL_BUCKETS]
+    if records <= RECOUNT_ROWS:
+        return [*ALL_BUCKETS]
+    return [(next_bucket + step) % 256 for step in range(max(1, rows * 256 // records))]
 
 
 async def _proof(conn: Connection, origin: UUID, channel: str) -> Any:
@@ -144,8 +147,9 @@ async def _proof(conn: Connection, origin: UUID, channel: str) -> Any:
 
 
 async def audit(
-    conn: Connection, kinds: Iterable[Kind], node: UUID, channel: str, *, whole: bool = False
-) -> None:
+    conn: Connection, kinds: Iterable[Kind], node: UUID, channel: str, *,
+    rows: int = RECOUNT_ROWS, whole: bool = False,
+) -> None:  # fmt: skip
     """Recount own tables against running sums and unnumbered rows, all in one snapshot.
 
     A record that was written without the outbox is in the table and in neither of the two.
@@ -154,7 +158,7 @@ async def audit(
         proof = await _proof(conn, node, channel)
         sums = await sums_of(conn, node, channel)
         records = sum(sums.counts().values())
-        buckets = [*ALL_BUCKETS] if whole else turn(proof["next_bucket"], records)
+        buckets = [*ALL_BUCKETS] if whole else turn(proof["next_bucket"], records, rows)
         stuck = False
         for row in await conn.fetch(
             """
@@ -218,7 +222,7 @@ async def compare(
     if certificate.number < proof["settled"]:
         return  # a snapshot brought newer states than it speaks of
     sums = await sums_of(conn, origin, channel)
-    buckets = turn(proof["next_bucket"], sum(sums.counts().values()))
+    buckets = turn(proof["next_bucket"], sum(sums.counts().values()), CERTIFIED_ROWS)
     again = sorted({*buckets, *proof["buckets"]})  # what was wrong is not forgotten
     altered = await _put_right(conn, kinds, origin, channel, sums, again)
     sums = await sums_of(conn, origin, channel)
