@@ -91,7 +91,10 @@ def make(
         groups=[frame_pb2.Group(name="public", hashes=b"".join(map(group_hash, publics)))],
         event_ids=b"".join(entry.event_id for entry in entries),
         event_types=[names[entry.event_type] for entry in entries],
-        event_times=[entry.event_time.ToMicroseconds() for entry in entries],
+        event_times=[
+            entry.event_time.seconds * 1_000_000 + entry.event_time.nanos // 1_000
+            for entry in entries
+        ],
         events=[entry.event for entry in entries],
     )
     frame = frame_pb2.Frame(

@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from kit import proofs
 from kit.carrier import Carrier, waited
@@ -48,6 +49,7 @@ CERTIFY_ENTRIES = 10_000
 """Entries after which a certificate is due in any case."""
 
 NO_RECORD = UUID(int=0)
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 logger = logging.getLogger(__name__)
 
@@ -119,11 +121,15 @@ COLUMNS = """number, kind, id, owner_epoch, version, hash, public,
 
 def to_entry(row: Any) -> log_pb2.Entry:
     """A row of the table `entries` as it travels."""
+    since = row["event_time"] - EPOCH
     return log_pb2.Entry(
         number=row["number"], kind=row["kind"], id=row["id"].bytes,
         owner_epoch=row["owner_epoch"], version=row["version"], hash=row["hash"],
         public=row["public"], event_id=row["event_id"].bytes, event_type=row["event_type"],
-        event_time=row["event_time"], event=row["event"],
+        event_time=Timestamp(  # protobuf takes datetimes too, and is slow at it
+            seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000
+        ),
+        event=row["event"],
     )  # fmt: skip
 
 
@@ -192,7 +198,9 @@ async def free(pool: Pool, channel: str, *, keep_days: float) -> int:
     return int(status.split()[-1])
 
 
-async def number_entries(conn: Connection, node: UUID, channel: str) -> list[Any]:
+async def number_entries(
+    conn: Connection, node: UUID, channel: str, columns: str = COLUMNS
+) -> list[Any]:
     """Move what is committed from the outbox to the log, in order of position, with its sums.
 
     Only on the connection that holds the publisher's lock: when the lock is gone, so is this.
@@ -222,7 +230,7 @@ async def number_entries(conn: Connection, node: UUID, channel: str) -> list[Any
         SELECT channel, moved.before + row_number() OVER (ORDER BY position), kind, id,
                owner_epoch, version, hash, public, event_id, event_type, event_time, event
           FROM taken, moved
-        RETURNING {COLUMNS}
+        RETURNING {columns}
         """,
         node, channel, BATCH,
     )  # fmt: skip
@@ -264,14 +272,23 @@ class Publisher:
         )
         logs = [_Channel(self, conn, channel, run) for channel in CHANNELS]
         while True:
-            rows = await conn.fetch(
-                "SELECT channel FROM logs WHERE EXISTS"
-                " (SELECT FROM outbox WHERE outbox.channel = logs.channel)"
-            )
-            waiting = {row["channel"] for row in rows}
-            full = [await log.step(waiting=log.channel in waiting) for log in logs]
+            waiting = await _waiting(conn)
+            full = [await log.step(n) for log, n in zip(logs, waiting, strict=True)]
             if not any(full):
                 await waited(self.wake, POLL)
+
+
+async def _waiting(conn: Connection) -> list[int]:
+    """How many rows have no number yet, of each channel; BULK if more."""
+    rows = await conn.fetch(
+        """
+        SELECT (SELECT count(*) FROM (SELECT FROM outbox
+                                       WHERE outbox.channel = asked.channel LIMIT $2) few)
+          FROM unnest($1::text[]) WITH ORDINALITY asked(channel, place) ORDER BY place
+        """,
+        CHANNELS, BULK,
+    )  # fmt: skip
+    return [row[0] for row in rows]
 
 
 class _Channel:
@@ -285,18 +302,20 @@ class _Channel:
         self._beat_at = 0.0
         self._audited_at = monotonic()
 
-    async def step(self, *, waiting: bool) -> bool:
+    async def step(self, waiting: int) -> bool:
         """Number a batch, announce it, certify if that is due; whether there may be more.
 
         Args:
-            waiting: whether anything was committed that has no number.
+            waiting: how many rows were committed that have no number; BULK if more.
         """
-        node = self._p._node
-        rows = await number_entries(self._conn, node, self.channel) if waiting else []
+        bulk, rows = waiting >= BULK, list[Any]()
+        if waiting:
+            columns = "number" if bulk else COLUMNS
+            rows = await number_entries(self._conn, self._p._node, self.channel, columns)
         if rows:
             self._uncertified += len(rows)
             self._entered_at = monotonic()
-            self._announce(rows[-1]["number"], rows if len(rows) < BULK else [])
+            self._announce(rows[-1]["number"], [] if bulk else rows)
         elif self._due() or await self._audit_says_otherwise():
             await self._certify()
         elif monotonic() - self._beat_at > HEARTBEAT:
@@ -331,13 +350,14 @@ class _Channel:
     async def _certify(self) -> None:
         """Write a certificate into the log, after a recount of some of the tables."""
         self._uncertified, self._certified_at = 0, monotonic()
-        self._audited_at = monotonic()
         if self.channel != "records" and not await self._conn.fetchval(
             "SELECT head FROM logs WHERE channel = $1", self.channel
         ):
             return  # a channel that was never used is no stream
         node = self._p._node
-        await proofs.audit(self._conn, self._p._kinds, node, self.channel)
+        await proofs.audit(
+            self._conn, self._p._kinds, node, self.channel, rows=proofs.CERTIFIED_ROWS
+        )
         async with self._conn.transaction():
             number = await self._conn.fetchval(
                 "UPDATE logs SET head = head + 1 WHERE channel = $1 RETURNING head", self.channel
