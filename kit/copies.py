@@ -132,10 +132,11 @@ class Copies:
     async def _apply_frame(self, conn: Connection, frame: frame_pb2.Frame) -> None:
         """One frame and the cursor, together.  Moving the cursor first locks replicas out."""
         origin, channel = UUID(bytes=frame.stream.origin), frame.stream.channel
-        await conn.execute(
-            "INSERT INTO proofs (origin, channel) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            origin, channel,
-        )  # fmt: skip
+        if frame.number == 1:
+            await conn.execute(
+                "INSERT INTO proofs (origin, channel) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                origin, channel,
+            )  # fmt: skip
         if not await conn.fetchval(
             """
             UPDATE proofs SET frame = $3, applied = $4,
@@ -261,16 +262,13 @@ async def _upsert(
     conn: Connection, kind: Kind, origin: UUID, channel: str, rows: list[tuple[Any, ...]]
 ) -> None:
     """Write the rows and what they change of the sums; an older state never replaces a newer.
+    What was parked of these records is superseded.
 
     The same state replaces itself, so that an assertion puts right what was altered here.
     """
     await conn.execute(
         _upsert_statement(kind), origin, channel, kind.name, *zip(*rows, strict=True)
     )
-    await conn.execute(
-        "DELETE FROM parked WHERE origin = $1 AND channel = $2 AND kind = $3 AND id = ANY ($4)",
-        origin, channel, kind.name, [row[0] for row in rows],
-    )  # fmt: skip
 
 
 def _upsert_statement(kind: Kind) -> str:
@@ -292,6 +290,8 @@ def _upsert_statement(kind: Kind) -> str:
             ON CONFLICT (id, origin) DO UPDATE SET {sets}
              WHERE (held.owner_epoch, held.version) <= (excluded.owner_epoch, excluded.version)
             RETURNING id, hash
+        ), superseded AS (
+            DELETE FROM parked WHERE origin = $1 AND channel = $2 AND kind = $3 AND id = ANY ($4)
         )
         INSERT INTO sums (origin, channel, kind, bucket, records, digest)
         SELECT $1, $2, $3, bucket(changed.id), count(*) - count(old.id),

@@ -243,9 +243,12 @@ class Uplink:
         found: list[frame_pb2.Frame] = []
         freed: list[StreamKey] = []
         if greeted:
-            found, freed = await self._sync.next_push(self._cursors, again, resting)
+            found, freed, streams = await self._sync.next_push(self._cursors, again, resting)
+        else:
+            streams = await self._sync.streams()
         before = dict(self._cursors)
-        request = sync_pb2.PushFramesRequest(frames=found, heads=await self._heads())
+        heads = [to_head(stream) for stream in streams if stream.key.channel != DOWN]
+        request = sync_pb2.PushFramesRequest(frames=found, heads=heads)
         if monotonic() >= self._pull_at:
             request.pull.CopyFrom(await self._down.pull())
             self._pull_at = monotonic() + PULL_EVERY
@@ -336,10 +339,6 @@ class Uplink:
 
     def _metadata(self) -> Metadata:
         return (("authorization", f"Bearer {self._token}"),)
-
-    async def _heads(self) -> list[sync_pb2.StreamHead]:
-        streams = await self._sync.streams()
-        return [to_head(stream) for stream in streams if stream.key.channel != DOWN]
 
     async def _send(
         self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", request: sync_pb2.PushFramesRequest

@@ -242,15 +242,17 @@ class Streams:
 
     async def lock(self, key: StreamKey, *, via: UUID | None) -> Any:
         """The row, made if it is new, held until the transaction ends."""
+        query = (
+            "SELECT * FROM streams WHERE origin = $1 AND service = $2 AND channel = $3 FOR UPDATE"
+        )
+        if row := await self._conn.fetchrow(query, key.origin, key.service, key.channel):
+            return row
         await self._conn.execute(
             "INSERT INTO streams (origin, service, channel, via, hash) VALUES ($1, $2, $3, $4, $5)"
             " ON CONFLICT DO NOTHING",
             key.origin, key.service, key.channel, via, bytes(32),
         )  # fmt: skip
-        return await self._conn.fetchrow(
-            "SELECT * FROM streams WHERE origin = $1 AND service = $2 AND channel = $3 FOR UPDATE",
-            key.origin, key.service, key.channel,
-        )  # fmt: skip
+        return await self._conn.fetchrow(query, key.origin, key.service, key.channel)
 
     async def advance(
         self, frame: frame_pb2.Frame, key: StreamKey, *, run: bytes = b"", verified: bool
@@ -258,13 +260,17 @@ class Streams:
         """Store the next frame of a locked stream, and move its cursor to it."""
         await self._conn.execute(
             """
-            UPDATE streams
-               SET frame = $4, hash = $5, number = $6, run = $7, head = greatest(head, $6)
-             WHERE origin = $1 AND service = $2 AND channel = $3 AND frame = $4 - 1
+            WITH moved AS (
+                UPDATE streams
+                   SET frame = $4, hash = $6, number = $9, run = $10, head = greatest(head, $9)
+                 WHERE origin = $1 AND service = $2 AND channel = $3 AND frame = $4 - 1)
+            INSERT INTO frames (origin, service, channel, number, previous_hash, hash,
+                                verified, body)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             """,
-            key.origin, key.service, key.channel, frame.number, frame.hash, frame.last, run,
+            key.origin, key.service, key.channel, frame.number, frame.previous_hash, frame.hash,
+            verified, frame.SerializeToString(), frame.last, run,
         )  # fmt: skip
-        await self.store(frame, key, verified=verified)
 
     async def store(self, frame: frame_pb2.Frame, key: StreamKey, *, verified: bool) -> None:
         await self._conn.execute(
@@ -438,15 +444,26 @@ class Frames:
         )  # fmt: skip
 
     async def settle(self, reader: str, receipts: Iterable[tuple[StreamKey, int]]) -> None:
-        """How far a reader has committed: the latest receipt counts, also when it goes back."""
-        await self._conn.executemany(
+        """How far a reader has committed: the latest receipt counts, also when it goes back.
+
+        One that has not changed is not written again, for that would have to be flushed.
+        """
+        told = list(receipts)
+        await self._conn.execute(
             """
-            INSERT INTO frame_receipts AS held VALUES ($1, $2, $3, $4, $5)
+            INSERT INTO frame_receipts (reader, origin, service, channel, frame)
+            SELECT $1, told.*
+              FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[])
+                   AS told(origin, service, channel, frame)
+              LEFT JOIN frame_receipts held
+                ON held.reader = $1 AND held.origin = told.origin
+               AND held.service = told.service AND held.channel = told.channel
+             WHERE held.frame IS DISTINCT FROM told.frame
             ON CONFLICT (reader, origin, service, channel) DO UPDATE SET frame = excluded.frame
-             WHERE held.frame <> excluded.frame
             """,
-            [(reader, key.origin, key.service, key.channel, frame) for key, frame in receipts],
-        )
+            reader, [key.origin for key, _ in told], [key.service for key, _ in told],
+            [key.channel for key, _ in told], [frame for _, frame in told],
+        )  # fmt: skip
 
     async def free(self, *, own: UUID, parent: bool, keep: timedelta, detach: timedelta) -> int:
         """Forget frames that every reader has passed and that no backup may need; how many.

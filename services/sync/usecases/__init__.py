@@ -135,6 +135,12 @@ class Sync:
             yield Store(conn, self._sealer)
 
     @asynccontextmanager
+    async def look(self) -> AsyncIterator[Store]:
+        """For a single statement, which needs no transaction."""
+        async with self._pool.acquire() as conn:
+            yield Store(conn, self._sealer)
+
+    @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Store]:
         """What is read in it is all of one moment."""
         async with (
@@ -247,7 +253,7 @@ class Sync:
 
     async def child(self, token: str) -> str | None:
         """The name of the child that a link token belongs to."""
-        async with self.transaction() as store:
+        async with self.look() as store:
             node = await store.enrollments.by_token(_hash(token))
         return f"nodes/{node}" if node else None
 
@@ -418,19 +424,20 @@ class Sync:
     async def next_push(
         self, cursors: Mapping[StreamKey, int], again: Mapping[StreamKey, set[int]],
         resting: Collection[StreamKey] = (),
-    ) -> tuple[list[frame_pb2.Frame], list[StreamKey]]:  # fmt: skip
+    ) -> tuple[list[frame_pb2.Frame], list[StreamKey], list[Stream]]:  # fmt: skip
         """What the parent is sent next: what it asked for again, then what follows its receipts.
-        Also the streams of which that is no longer kept.
+        Also the streams of which that is no longer kept, and how far every stream goes.
 
         Args:
             resting: streams that the parent does not take at the moment.
         """
         found: list[bytes] = []
         freed: list[StreamKey] = []
-        async with self.transaction() as store:
+        async with self.snapshot() as store:  # no frame beyond the heads that are told
             for key, numbers in again.items():
                 found += await store.frames.some(key, numbers)
-            for stream in sorted(await store.streams.list(), key=_urgent_first):
+            streams = await store.streams.list()
+            for stream in sorted(streams, key=_urgent_first):
                 after = cursors.get(stream.key, 0)
                 room = PUSH_BYTES - sum(map(len, found))
                 settled = stream.frame <= after or stream.key in resting
@@ -446,7 +453,7 @@ class Sync:
                 elif not whole:
                     missing = await store.frames.missing(stream.key, after, stream.frame)
                     self.wants.add(stream.key, frames=missing)
-        return _fitting(found), freed
+        return _fitting(found), freed, streams
 
     async def lost(self, key: StreamKey) -> None:
         """An own log does not continue what was framed of it: show it, here and above."""
@@ -586,7 +593,7 @@ class Sync:
 
     async def streams(self) -> list[Stream]:
         """How far every stream is known and stored."""
-        async with self.transaction() as store:
+        async with self.look() as store:
             return await store.streams.list()
 
     async def run_of(self, key: StreamKey) -> bytes:
@@ -620,7 +627,7 @@ class Sync:
 
     async def nodes(self) -> dict[UUID, Node]:
         """The nodes below, parents before children."""
-        async with self.transaction() as store:
+        async with self.look() as store:
             return domain.tree(self.own.id, await store.nodes.list())
 
     async def compare_receipts(
