@@ -51,7 +51,10 @@ async def announced(desk: Desk) -> int:
     """How many changes of records were ever announced."""
     return int(
         await desk.pool.fetchval(
-            "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM entries WHERE kind <> '')"
+            """
+            SELECT (SELECT count(*) FROM outbox)
+                 + (SELECT count(*) FROM entries WHERE kind <> 'certificate')
+            """
         )
     )
 
