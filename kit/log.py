@@ -15,6 +15,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
@@ -49,7 +50,6 @@ CERTIFY_ENTRIES = 10_000
 """Entries after which a certificate is due in any case."""
 
 NO_RECORD = UUID(int=0)
-EPOCH = datetime.fromtimestamp(0, UTC)
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class LogRewound(FailedPrecondition):
     chinese = "日志止于 {head}，与 {after} 不连续：它是从备份恢复的"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Change:
     """A record in its new state, and the event that led to it: one row of the outbox."""
 
@@ -79,7 +79,7 @@ class Change:
     event: Message
     event_time: datetime
 
-    @property
+    @cached_property
     def hash(self) -> bytes:
         """The hash of the record in its new state."""
         groups = {"public": group_hash(self.public)}
@@ -121,16 +121,20 @@ COLUMNS = """number, kind, id, owner_epoch, version, hash, public,
 
 def to_entry(row: Any) -> log_pb2.Entry:
     """A row of the table `entries` as it travels."""
-    since = row["event_time"] - EPOCH
     return log_pb2.Entry(
         number=row["number"], kind=row["kind"], id=row["id"].bytes,
         owner_epoch=row["owner_epoch"], version=row["version"], hash=row["hash"],
         public=row["public"], event_id=row["event_id"].bytes, event_type=row["event_type"],
-        event_time=Timestamp(  # protobuf takes datetimes too, and is slow at it
-            seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000
-        ),
-        event=row["event"],
+        event_time=_timestamp(row["event_time"]), event=row["event"],
     )  # fmt: skip
+
+
+@lru_cache
+def _timestamp(at: datetime) -> Timestamp:
+    """The time as a message: kept, as all that one transaction announces has one time."""
+    timestamp = Timestamp()
+    timestamp.FromDatetime(at)
+    return timestamp
 
 
 async def read_log(
@@ -198,16 +202,15 @@ async def free(pool: Pool, channel: str, *, keep_days: float) -> int:
     return int(status.split()[-1])
 
 
-async def number_entries(
-    conn: Connection, node: UUID, channel: str, columns: str = COLUMNS
-) -> list[Any]:
+async def number_entries(conn: Connection, node: UUID, channel: str) -> list[Any]:
     """Move what is committed from the outbox to the log, in order of position, with its sums.
 
+    Returns the entries, each beside how many were `taken`; of BULK or more only the last.
     Only on the connection that holds the publisher's lock: when the lock is gone, so is this.
     A move is three times as fast as UPDATE outbox SET number, which rewrites row and indexes.
     It never asks for positions after the last: rows commit out of order.
     """
-    rows = await conn.fetch(
+    rows: list[Any] = await conn.fetch(
         f"""
         WITH taken AS (
             DELETE FROM outbox WHERE channel = $2 AND position = ANY (ARRAY(
@@ -216,7 +219,7 @@ async def number_entries(
         ), moved AS (
             UPDATE logs SET head = head + (SELECT count(*) FROM taken)
              WHERE channel = $2 AND EXISTS (SELECT FROM taken)
-            RETURNING head - (SELECT count(*) FROM taken) AS before
+            RETURNING head, head - (SELECT count(*) FROM taken) AS before
         ), summed AS (
             INSERT INTO sums (origin, channel, kind, bucket, records, digest)
             SELECT $1, channel, kind, bucket(id), count(*) FILTER (WHERE before IS NULL),
@@ -225,16 +228,19 @@ async def number_entries(
             ON CONFLICT (origin, channel, kind, bucket) DO UPDATE
                SET records = sums.records + excluded.records,
                    digest = modulo(sums.digest + excluded.digest)
+        ), entered AS (
+            INSERT INTO entries (channel, {COLUMNS})
+            SELECT channel, moved.before + row_number() OVER (ORDER BY position), kind, id,
+                   owner_epoch, version, hash, public, event_id, event_type, event_time, event
+              FROM taken, moved
+            RETURNING {COLUMNS}
         )
-        INSERT INTO entries (channel, {COLUMNS})
-        SELECT channel, moved.before + row_number() OVER (ORDER BY position), kind, id,
-               owner_epoch, version, hash, public, event_id, event_type, event_time, event
-          FROM taken, moved
-        RETURNING {columns}
+        SELECT head - before AS taken, {COLUMNS} FROM entered, moved
+         WHERE number = head OR head - before < $4 ORDER BY number
         """,
-        node, channel, BATCH,
+        node, channel, BATCH, BULK,
     )  # fmt: skip
-    return sorted(rows, key=lambda row: row["number"])  # RETURNING promises no order
+    return rows
 
 
 class Publisher:
@@ -272,23 +278,14 @@ class Publisher:
         )
         logs = [_Channel(self, conn, channel, run) for channel in CHANNELS]
         while True:
-            waiting = await _waiting(conn)
-            full = [await log.step(n) for log, n in zip(logs, waiting, strict=True)]
+            rows = await conn.fetch(
+                "SELECT channel FROM logs WHERE EXISTS"
+                " (SELECT FROM outbox WHERE outbox.channel = logs.channel)"
+            )
+            waiting = {row["channel"] for row in rows}
+            full = [await log.step(waiting=log.channel in waiting) for log in logs]
             if not any(full):
                 await waited(self.wake, POLL)
-
-
-async def _waiting(conn: Connection) -> list[int]:
-    """How many rows have no number yet, of each channel; BULK if more."""
-    rows = await conn.fetch(
-        """
-        SELECT (SELECT count(*) FROM (SELECT FROM outbox
-                                       WHERE outbox.channel = asked.channel LIMIT $2) few)
-          FROM unnest($1::text[]) WITH ORDINALITY asked(channel, place) ORDER BY place
-        """,
-        CHANNELS, BULK,
-    )  # fmt: skip
-    return [row[0] for row in rows]
 
 
 class _Channel:
@@ -302,27 +299,26 @@ class _Channel:
         self._beat_at = 0.0
         self._audited_at = monotonic()
 
-    async def step(self, waiting: int) -> bool:
+    async def step(self, *, waiting: bool) -> bool:
         """Number a batch, announce it, certify if that is due; whether there may be more.
 
         Args:
-            waiting: how many rows were committed that have no number; BULK if more.
+            waiting: whether anything was committed that has no number.
         """
-        bulk, rows = waiting >= BULK, list[Any]()
-        if waiting:
-            columns = "number" if bulk else COLUMNS
-            rows = await number_entries(self._conn, self._p._node, self.channel, columns)
+        node = self._p._node
+        rows = await number_entries(self._conn, node, self.channel) if waiting else []
+        taken = rows[0]["taken"] if rows else 0
         if rows:
-            self._uncertified += len(rows)
+            self._uncertified += taken
             self._entered_at = monotonic()
-            self._announce(rows[-1]["number"], [] if bulk else rows)
+            self._announce(rows[-1]["number"], rows if taken < BULK else [])
         elif self._due() or await self._audit_says_otherwise():
             await self._certify()
         elif monotonic() - self._beat_at > HEARTBEAT:
             await self._beat()
         if self._uncertified >= CERTIFY_ENTRIES:
             await self._certify()
-        return len(rows) == BATCH
+        return bool(taken == BATCH)
 
     def _due(self) -> bool:
         now = monotonic()

@@ -20,7 +20,8 @@ class Sealer:
     def __init__(self, key: bytes) -> None:
         """`key` has 32 bytes; the keys in use are derived from it, one a purpose."""
         self._cipher = AESGCM(hmac.digest(key, b"seal/v1", hashlib.sha256))
-        self._index_key = hmac.digest(key, b"index/v1", hashlib.sha256)
+        index_key = hmac.digest(key, b"index/v1", hashlib.sha256)
+        self._index = hmac.new(index_key, digestmod=hashlib.sha256)
 
     def seal(self, plain: bytes, place: str) -> bytes:
         """`plain`, readable only with the node's key and for the same `place`.
@@ -46,4 +47,6 @@ class Sealer:
 
     def index(self, name: str, value: str) -> bytes:
         """32 bytes that are equal for equal values of the same name, and tell nothing else."""
-        return hmac.digest(self._index_key, f"{name}\0{value}".encode(), hashlib.sha256)
+        state = self._index.copy()
+        state.update(f"{name}\0{value}".encode())
+        return state.digest()
