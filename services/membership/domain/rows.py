@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import IntEnum
+from functools import lru_cache
 
 from kit.errors import FailedPrecondition, InvalidArgument, Refusal
 from kit.texts import check_characters
@@ -219,16 +220,21 @@ def date_of(text: str, *, today: date) -> date:
     >>> date_of("45724", today=date(2026, 11, 22))
     datetime.date(2025, 3, 8)
     """
-    plain = _TIME.sub("", unicodedata.normalize("NFKC", text).strip()).replace(" ", "")
-    if _SERIAL.fullmatch(plain):
-        found = _SERIAL_ZERO + timedelta(days=int(plain[:5]))
-    elif match := _DATE.fullmatch(plain):
-        found = _day(*(int(part) for part in match.groups() if part))
-    else:
-        raise DateMalformed()
+    found = _written(text)
     if found > today:
         raise DateInFuture(today=today)
     return found
+
+
+@lru_cache
+def _written(text: str) -> date:
+    """The day, kept: a roster has few, and each many times."""
+    plain = _TIME.sub("", unicodedata.normalize("NFKC", text).strip()).replace(" ", "")
+    if _SERIAL.fullmatch(plain):
+        return _SERIAL_ZERO + timedelta(days=int(plain[:5]))
+    if match := _DATE.fullmatch(plain):
+        return _day(*(int(part) for part in match.groups() if part))
+    raise DateMalformed()
 
 
 def _day(year: int, month: int, day: int) -> date:

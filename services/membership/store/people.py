@@ -91,13 +91,13 @@ def sealed(
     sealer: Sealer, record: UUID, person: Person, *, standing: str, index: bytes = b""
 ) -> tuple[Any, ...]:
     """A row of `people`.  `index`: the blind index, if it is known already."""
-    phone = None
+    phone, row_id = None, str(record)
     if person.phone:
-        phone = sealer.seal(person.phone.encode(), f"people.phone/{record}")
+        phone = sealer.seal(person.phone.encode(), f"people.phone/{row_id}")
     return (
         record,
         person.full_name,
-        sealer.seal(person.id_number.encode(), f"people.id_number/{record}"),
+        sealer.seal(person.id_number.encode(), f"people.id_number/{row_id}"),
         phone,
         index or sealer.index("id_number", person.id_number),
         standing,

@@ -156,7 +156,7 @@ class Batch:
         )  # fmt: skip
         self.members.append(member)
         self.admissions.append(events.change(member, fact))
-        return member.name
+        return fact.member
 
     def _apply(self, row: Sealed, organization: UUID) -> str:
         application, fact = apply(
@@ -165,7 +165,7 @@ class Batch:
         )  # fmt: skip
         self.applications.append(application)
         self.submissions.append(events.change(application, fact))
-        return application.name
+        return fact.application
 
     def _header(self) -> Header:
         return Header(origin=self._around.node, salt=new_salt())
