@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from services.membership.config import Settings
 from services.membership.usecases import imports
 from smartunion.membership.v1 import membership_pb2 as pb
-from tests.builders import a_roster
+from tests.builders import HEADER, a_roster, a_workbook
 from tests.eventually import eventually
 from tests.service.conftest import serving
 from tests.service.desk import OFFICER, Desk
@@ -51,9 +52,7 @@ async def test_an_import_killed_in_the_middle_goes_on_and_does_each_row_once(
     async with process(desk.settings):
         roster = await eventually(lambda: desk.announce(content), within=30)
         await desk.upload(roster, content)
-        async for seen in desk.watch(roster):
-            if seen.done_rows >= 1_000:
-                break
+        await begun(desk, roster)
     assert await desk.count("roster_rows") < ROWS
     async with serving(desk.settings):
         ended = await desk.ended(roster)
@@ -62,6 +61,45 @@ async def test_an_import_killed_in_the_middle_goes_on_and_does_each_row_once(
     assert await desk.count("members") == await desk.count("admissions") == ROWS
     assert await desk.count("people") == ROWS + 1
     assert await desk.count("roster_rows") == ROWS + 2
+
+
+async def test_a_workbook_killed_in_its_preview_and_in_its_import_changes_nothing_by_halves(
+    unserved: Desk,
+) -> None:
+    desk = unserved
+    content = a_workbook(row.split(",") for row in [HEADER, *desk.member_rows(range(ROWS))])
+    async with process(desk.settings):
+        roster = await eventually(lambda: desk.announce(content, preview=True), within=30)
+        await desk.upload(roster, content)
+        await begun(desk, roster)
+    checked = await desk.count("roster_rows")
+    assert checked % imports.BATCH == 0 and checked < ROWS
+    assert await desk.count("people") == await desk.count("members") == 0
+    async with process(desk.settings):
+        preview = await eventually(lambda: desk.ended(roster), within=30)
+        assert (preview.state, preview.done_rows) == (pb.Roster.PREVIEWED, ROWS)
+        assert await desk.count("roster_rows") == ROWS
+        assert await desk.count("people") == await desk.count("members") == 0
+        commit = pb.CommitRosterRequest(name=roster.name, request_id=str(uuid4()))
+        answer = await desk.ask(commit)
+        await begun(desk, roster)
+    made = await desk.count("members")
+    assert made % imports.BATCH == 0 and made < ROWS
+    for table in ("people", "admissions", "roster_rows"):
+        assert await desk.count(table) == made
+    async with serving(desk.settings):
+        assert await desk.ask(commit) == answer  # The officer who got no answer asks again.
+        ended = await desk.ended(roster)
+    assert (ended.state, ended.admitted_rows, ended.done_rows) == (pb.Roster.DONE, ROWS, ROWS)
+    for table in ("people", "members", "admissions", "roster_rows"):
+        assert await desk.count(table) == ROWS
+
+
+async def begun(desk: Desk, roster: pb.Roster) -> None:
+    """When the first batch of a roster is done."""
+    async for seen in desk.watch(roster):
+        if seen.done_rows:
+            return
 
 
 @pytest.mark.parametrize(
