@@ -2,6 +2,7 @@
 
 import asyncio
 import doctest
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,12 @@ class Page:
         self.folder = folder
         for shared in ("docs", "protos"):
             shutil.copytree(ROOT / shared, folder / shared)
+
+    def node(self, token: str, **grpc: str) -> None:
+        """Write down where the services of a node are, and the token of an officer, as it does."""
+        facts = {"grpc": grpc, "tokens": {"officers/admin": token}}
+        (self.folder / "my/data").mkdir(parents=True)
+        (self.folder / "my/data/endpoints.json").write_text(json.dumps(facts))
 
     def blocks(self, language: str) -> list[str]:
         """What stands in the blocks of a language, in order."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
 from nats.js.client import JetStreamContext
 
-from kit import accounts
+from kit import accounts, tokens
 from node import keys, ports
 from node.nats_server import NatsServer
 from smartunion.membership.v1.events_pb2 import MemberAdmitted
@@ -29,6 +30,7 @@ from tests.federation.nodes import Node
 from tests.federation.test_enrollment import reason
 from tests.federation.test_watching import ADMITTED, names, watch
 from tests.federation.things import CRY
+from tests.pages import Page
 
 MINE = EventFilter(types=[ADMITTED])
 VIOLATION = "permissions violation"
@@ -233,6 +235,24 @@ async def test_a_revoked_subscriber_is_cut_at_once_and_the_others_are_not(
     [id_] = await carried.city.things.add(1)
     async with program.connected() as client:
         await program.pull(client, names([id_]))
+
+
+async def test_the_page_for_subscribers_does_what_it_says(carried: Line, tmp_path: Path) -> None:
+    page = Page("subscribe.md", tmp_path)
+    token = tokens.sign(carried.nation.key, "officers/admin")
+    page.node(token, sync=carried.nation.addresses["sync"])
+
+    async def admit() -> None:
+        while True:
+            await carried.city.things.add(1)
+            await asyncio.sleep(0.1)
+
+    admitting = asyncio.create_task(admit())
+    try:
+        program = "\n".join(page.blocks("python"))
+        page.check(await page.run(sys.executable, "-Werror", "-c", program))
+    finally:
+        admitting.cancel()
 
 
 async def test_subscribers_are_listed_and_what_cannot_be_one_is_refused(
