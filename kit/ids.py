@@ -4,9 +4,11 @@ import re
 import secrets
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _lock = threading.Lock()
 _last = 0
 
@@ -27,6 +29,33 @@ def uuid7() -> UUID:
         _last = max(time.time_ns() // 1_000_000 << 12, _last + 1)
         millis, count = divmod(_last, 1 << 12)
     return UUID(int=millis << 80 | 7 << 76 | count << 64 | 2 << 62 | secrets.randbits(62))
+
+
+def time_of(made: UUID) -> datetime:
+    """When a UUIDv7 was made, by the clock of its maker, to the millisecond.
+
+    >>> time_of(UUID("01890a5d-ac96-774b-bcce-b302099a8057")).isoformat(timespec="seconds")
+    '2023-06-30T01:53:39+00:00'
+
+    Raises:
+        ValueError: if it is of another version, or of a time that no calendar has.
+    """
+    if made.version != 7:
+        raise ValueError("no UUIDv7")
+    try:
+        return EPOCH + timedelta(milliseconds=made.int >> 80)
+    except OverflowError:
+        raise ValueError("out of time") from None
+
+
+def first_uuid7(at: datetime) -> UUID:
+    """The smallest UUIDv7 of a millisecond: those made before it are smaller.
+
+    >>> first_uuid7(EPOCH).hex
+    '00000000000070008000000000000000'
+    """
+    millis = (at - EPOCH) // timedelta(milliseconds=1)
+    return UUID(int=millis << 80 | 7 << 76 | 2 << 62)
 
 
 def uuid_of(text: str) -> UUID:

@@ -8,12 +8,19 @@ import uvloop
 
 from kit import server
 from kit.config import explained
+from kit.db import Database
 from kit.follower import Follower
 from kit.server import Assembly, CannotServe, Parts
 from kit.telemetry import setup_logging
 from kit.tree import seeded
 from services.notify.config import Settings
+from services.notify.servicer import MyInboxServicer, NotifyServicer
+from services.notify.store import Reads, Store
 from services.notify.subscriber import KINDS, enrol
+from services.notify.usecases import Means
+from services.notify.usecases.inbox import Inboxes
+from services.notify.usecases.notices import Notices
+from smartunion.notify.v1 import notify_pb2_grpc as grpc_pb
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -28,13 +35,25 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 async def assemble(settings: Settings, parts: Parts) -> Assembly:
     """The parts of notify."""
-    await seeded(settings.organization, parts.pool)
+    means = Means(
+        database=Database(parts.pool, lambda conn: Store(conn, parts.sealer, settings.node)),
+        reads=Reads(parts.pool, settings.node),
+        node=settings.node,
+        home=await seeded(settings.organization, parts.pool),
+        committed=parts.publisher.wake.set,
+    )
     members = Follower(
         parts.pool, settings.node, "notify", peer="membership", channel="records",
         stub=parts.peers["membership"], metadata=parts.metadata, carrier=parts.carrier,
         effect=enrol,
     )  # fmt: skip
-    return Assembly(services=[], background=[members.run()])
+    return Assembly(
+        services=[
+            (grpc_pb.add_NotifyServiceServicer_to_server, NotifyServicer(Notices(means))),
+            (grpc_pb.add_MyInboxServiceServicer_to_server, MyInboxServicer(Inboxes(means))),
+        ],
+        background=[members.run()],
+    )
 
 
 async def main() -> None:

@@ -12,10 +12,16 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from kit.rpc import access_of
 from smartunion.event.v1 import access_pb2, log_pb2
 from smartunion.membership.v1 import membership_pb2
+from smartunion.notify.v1 import notify_pb2
 from smartunion.sync.v1 import sync_pb2
 
 PROTOS = Path(__file__).parents[2] / "protos"
-SERVED = (log_pb2.DESCRIPTOR, membership_pb2.DESCRIPTOR, sync_pb2.DESCRIPTOR)
+SERVED = (
+    log_pb2.DESCRIPTOR,
+    membership_pb2.DESCRIPTOR,
+    notify_pb2.DESCRIPTOR,
+    sync_pb2.DESCRIPTOR,
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,46 @@
 """The use cases of notify.  Each mutation is one transaction: load, decide, save, announce."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from kit.db import Database
+from kit.headers import Header
+from kit.ids import uuid_of
+from kit.organizations import Organization
+from kit.rpc import Page, PageTokenForeign
+from services.notify.store import Reads, Store
+
+LAST = UUID(int=2**128 - 1)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What every use case works with."""
+
+    database: Database[Store]
+    reads: Reads
+    node: UUID
+    home: Organization
+    """The organisation that the node serves."""
+    committed: Callable[[], None] = lambda: None
+    """Called after each commit that announces something."""
+    clock: Callable[[], datetime] = utc_now
+
+    def new_header(self) -> Header:
+        """The header of a record that this node makes."""
+        return Header(origin=self.node, salt=secrets.token_hex(16))
+
+
+def before(page: Page) -> UUID:
+    """Where a list that begins with the newest goes on."""
+    try:
+        return uuid_of(page.key) if page.key else LAST
+    except ValueError:
+        raise PageTokenForeign() from None

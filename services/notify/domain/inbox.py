@@ -1,0 +1,54 @@
+"""The inbox (收件箱): what a member finds there, wherever it comes from."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from uuid import UUID
+
+from kit.errors import NotFound
+from kit.ids import time_of
+
+
+class MessageNotFound(NotFound):
+    message = "there is no {name} in your inbox; it may have expired"
+    chinese = "您的收件箱中没有 {name}；它可能已失效"
+
+
+class MessageKind(IntEnum):
+    """What a message is, with the numbers of the contract."""
+
+    NOTICE = 1
+    WELCOME = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What one member sees of one thing: messages are derived, and no row is kept of them."""
+
+    id: UUID
+    """A UUIDv7: that of the notice, or of the member who is welcomed."""
+    kind: MessageKind
+    title: str
+    text: str
+    organization: UUID
+    """Whose members are addressed."""
+    expire_time: datetime | None
+    unread: bool
+
+    @property
+    def name(self) -> str:
+        return f"messages/{self.id}"
+
+    @property
+    def create_time(self) -> datetime:
+        return time_of(self.id)
+
+
+def ancestors(path: str) -> list[str]:
+    """The paths of an organisation and of all above it.
+
+    >>> ancestors("0.51.5101")
+    ['0', '0.51', '0.51.5101']
+    """
+    codes = path.split(".")
+    return [".".join(codes[:end]) for end in range(1, len(codes) + 1)]

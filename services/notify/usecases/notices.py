@@ -1,0 +1,52 @@
+"""Notices, as officers post and read them."""
+
+from uuid import UUID
+
+from kit.ids import uuid7
+from kit.organizations import OrganizationAbove, organization_in
+from kit.rpc import Call, Page
+from services.notify import events
+from services.notify.domain.notices import Notice, post
+from services.notify.usecases import Means, before
+
+
+class Notices:
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    async def get(self, notice: UUID) -> Notice:
+        return await self._means.reads.notices.get(notice)
+
+    async def page(self, parent: str, *, page: Page) -> tuple[list[Notice], str | None]:
+        """Those to `parent` and all below, newest first, and the key of the next page."""
+        reads = self._means.reads
+        above = await reads.organizations.get(organization_in(parent, field="parent"), name=parent)
+        found = await reads.notices.page(above.path, before=before(page), limit=page.size + 1)
+        shown = found[: page.size]
+        return shown, str(shown[-1].id) if len(found) > page.size else None
+
+    async def create(
+        self, parent: str, *, title: str, text: str, expire_seconds: int, call: Call
+    ) -> Notice:
+        """Post a notice, also to organisations that a node below hosts: it travels there.
+
+        Raises:
+            OrganizationNotFound, OrganizationAbove: if it is not this node's to address.
+        """
+        organization = organization_in(parent, field="parent")
+        async with self._means.database.transaction() as store:
+            if earlier := await store.calls.earlier(call, Notice):
+                return earlier
+            addressed = await store.organizations.get(organization, name=parent)
+            if not addressed.is_within(self._means.home.path):
+                raise OrganizationAbove(organization=addressed.name)
+            notice, fact = post(
+                id=uuid7(), header=self._means.new_header(), organization=organization,
+                title=title, text=text, expire_seconds=expire_seconds, at=self._means.clock(),
+            )  # fmt: skip
+            change = events.notice_change(notice, fact)
+            await store.notices.add(notice, change)
+            await store.outbox.put(change)
+            await store.calls.answer(call, notice)
+        self._means.committed()
+        return notice
