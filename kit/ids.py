@@ -35,7 +35,7 @@ def time_of(made: UUID) -> datetime:
     """When a UUIDv7 was made, by the clock of its maker, to the millisecond.
 
     >>> time_of(UUID("01890a5d-ac96-774b-bcce-b302099a8057")).isoformat(timespec="seconds")
-    '2023-06-30T01:53:39+00:00'
+    '2023-06-30T03:34:18+00:00'
 
     Raises:
         ValueError: if it is of another version, or of a time that no calendar has.

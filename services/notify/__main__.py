@@ -18,6 +18,7 @@ from services.notify.servicer import MyInboxServicer, NotifyServicer
 from services.notify.store import Reads, Store
 from services.notify.subscriber import KINDS, enrol
 from services.notify.usecases import Means
+from services.notify.usecases.bell import Bell
 from services.notify.usecases.inbox import Inboxes
 from services.notify.usecases.notices import Notices
 from smartunion.notify.v1 import notify_pb2_grpc as grpc_pb
@@ -29,18 +30,25 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set."""
     await server.run(
         settings, stop, name="notify", kinds=KINDS, migrations=MIGRATIONS,
-        assemble=partial(assemble, settings),
+        assemble=partial(assemble, settings, stop),
     )  # fmt: skip
 
 
-async def assemble(settings: Settings, parts: Parts) -> Assembly:
+async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Assembly:
     """The parts of notify."""
+    reads = Reads(parts.pool, settings.node)
+    bell = Bell(reads, stop)
+
+    def committed() -> None:
+        parts.publisher.wake.set()
+        bell.wake.set()
+
     means = Means(
         database=Database(parts.pool, lambda conn: Store(conn, parts.sealer, settings.node)),
-        reads=Reads(parts.pool, settings.node),
+        reads=reads,
         node=settings.node,
         home=await seeded(settings.organization, parts.pool),
-        committed=parts.publisher.wake.set,
+        committed=committed,
     )
     members = Follower(
         parts.pool, settings.node, "notify", peer="membership", channel="records",
@@ -50,9 +58,9 @@ async def assemble(settings: Settings, parts: Parts) -> Assembly:
     return Assembly(
         services=[
             (grpc_pb.add_NotifyServiceServicer_to_server, NotifyServicer(Notices(means))),
-            (grpc_pb.add_MyInboxServiceServicer_to_server, MyInboxServicer(Inboxes(means))),
+            (grpc_pb.add_MyInboxServiceServicer_to_server, MyInboxServicer(Inboxes(means, bell))),
         ],
-        background=[members.run()],
+        background=[members.run(), bell.run()],
     )
 
 

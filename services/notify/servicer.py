@@ -1,5 +1,7 @@
 """smartunion.notify.v1: from proto to a use case and back, for officers and for members."""
 
+from collections.abc import AsyncIterator
+
 from kit.rpc import Context, call_of, page_of, uuid_in
 from services.notify.domain.inbox import Message
 from services.notify.domain.notices import Notice
@@ -49,6 +51,16 @@ class MyInboxServicer(notify_pb2_grpc.MyInboxServiceServicer):
         return pb.ListMyMessagesResponse(
             messages=map(_message, found), next_page_token=page.token(key)
         )
+
+    async def WatchMyInbox(
+        self, request: pb.WatchMyInboxRequest, context: Context
+    ) -> AsyncIterator[pb.WatchMyInboxResponse]:
+        async for message, token in self._inboxes.watch(
+            request.resume_token, from_now=request.from_now
+        ):
+            yield pb.WatchMyInboxResponse(
+                message=_message(message) if message else None, resume_token=token
+            )
 
     async def MarkRead(self, request: pb.MarkReadRequest, context: Context) -> pb.Message:
         return _message(await self._inboxes.mark_read(uuid_in(request.name, "messages")))

@@ -5,13 +5,19 @@ from datetime import datetime
 from enum import IntEnum
 from uuid import UUID
 
-from kit.errors import NotFound
+from kit.errors import InvalidArgument, NotFound
 from kit.ids import time_of
 
 
 class MessageNotFound(NotFound):
     message = "there is no {name} in your inbox; it may have expired"
     chinese = "您的收件箱中没有 {name}；它可能已失效"
+
+
+class InboxTokenForeign(InvalidArgument):
+    field = "resume_token"
+    message = "this resume_token was not made here, or before a restore; begin again without one"
+    chinese = "该 resume_token 不是本节点签发的，或早于一次恢复；请去掉后重新开始"
 
 
 class MessageKind(IntEnum):
@@ -42,6 +48,23 @@ class Message:
     @property
     def create_time(self) -> datetime:
         return time_of(self.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """Something that has come, and for whom."""
+
+    id: UUID
+    path: str
+    """Of the organisation whose members are addressed."""
+
+    def is_for(self, path: str) -> bool:
+        """Whether a member of the organisation at `path` is addressed.
+
+        >>> Arrival(id=UUID(int=1), path="0.51").is_for("0.51.5101")
+        True
+        """
+        return f"{path}.".startswith(f"{self.path}.")
 
 
 def ancestors(path: str) -> list[str]:

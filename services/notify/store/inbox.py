@@ -7,11 +7,11 @@ from uuid import UUID
 from kit.db import Connection, Pool
 from kit.ids import first_uuid7, time_of
 from kit.roll import Enrolled
-from services.notify.domain.inbox import Message, MessageKind, ancestors
+from services.notify.domain.inbox import Arrival, Message, MessageKind, ancestors
 from services.notify.domain.notices import LONGEST
 from smartunion.notify.v1.records_pb2 import PublicNotice
 
-EVER = "0"
+EVER = 0
 """Before every transaction."""
 
 # Each part is a short walk along an index, so the page costs the same however many there are.
@@ -42,19 +42,37 @@ class Inbox:
         self._conn = conn
 
     async def page(
-        self, member: Enrolled, *, at: datetime, before: UUID, since: str = EVER, limit: int
+        self, member: Enrolled, *, at: datetime, before: UUID, since: int = EVER, limit: int
     ) -> list[Message]:
         """Newest first.
 
         Args:
-            since: leave out what was there in a snapshot before this transaction.
+            since: a horizon; what had come before it is left out.
         """
         rows = await self._conn.fetch(
-            MESSAGES, member.id, ancestors(member.path), before, since, limit,
+            MESSAGES, member.id, ancestors(member.path), before, str(since), limit,
             int(at.timestamp()), first_uuid7(at - LONGEST), member.organization,
             _admission_time(member.id),
         )  # fmt: skip
         return [_message(row) for row in rows]
+
+    async def horizon(self) -> int:
+        """The transaction before which all is decided: what arrives later is of it or after it."""
+        return int(
+            await self._conn.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
+        )
+
+    async def arrivals(self, since: int) -> list[Arrival]:
+        """What has come for whom, since a horizon."""
+        rows = await self._conn.fetch(
+            """
+            SELECT notice.id, path
+              FROM notices notice JOIN organizations ON organizations.id = organization
+             WHERE arrival >= $1::text::xid8
+            """,
+            str(since),
+        )  # fmt: skip
+        return [Arrival(**row) for row in rows]
 
     async def mark(self, member: UUID, message: UUID) -> None:
         """Note that a member has read a message."""
