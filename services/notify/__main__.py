@@ -19,6 +19,7 @@ from services.notify.store import Reads, Store
 from services.notify.subscriber import KINDS, enrol
 from services.notify.usecases import Means
 from services.notify.usecases.bell import Bell
+from services.notify.usecases.counts import Counting
 from services.notify.usecases.inbox import Inboxes
 from services.notify.usecases.notices import Notices
 from smartunion.notify.v1 import notify_pb2_grpc as grpc_pb
@@ -60,7 +61,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
             (grpc_pb.add_NotifyServiceServicer_to_server, NotifyServicer(Notices(means))),
             (grpc_pb.add_MyInboxServiceServicer_to_server, MyInboxServicer(Inboxes(means, bell))),
         ],
-        background=[members.run(), bell.run()],
+        background=[members.run(), bell.run(), Counting(means).run()],
     )
 
 

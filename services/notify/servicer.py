@@ -76,6 +76,7 @@ def _notice(notice: Notice) -> pb.Notice:
         expire_time=notice.expire_time,
         origin=f"nodes/{notice.header.origin}",
         copy=notice.header.copy,
+        readers=notice.readers,
     )
 
 

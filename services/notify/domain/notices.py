@@ -1,8 +1,8 @@
 """Notices (通知): one text for all members of an organisation and of all below it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from kit.errors import InvalidArgument, NotFound
 from kit.headers import Header
@@ -13,6 +13,11 @@ MOST_TITLE_CHARACTERS = 100
 MOST_TEXT_CHARACTERS = 20_000
 LONGEST = timedelta(days=366)
 """How long a notice may stay in inboxes."""
+
+
+COUNTS = UUID("c032a2d5-9836-57ef-9e67-c8a8d1c32067")
+"""The namespace of the ids of read counts: the UUIDv5 of the DNS name
+read_counts.smartunion.org."""
 
 
 class NoticeNotFound(NotFound):
@@ -46,6 +51,36 @@ class NoticeCreated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeRead:
+    notice: str
+    readers: int
+    occur_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadCount:
+    """How many members of one node have read one notice."""
+
+    id: UUID
+    header: Header
+    notice: UUID
+    notice_origin: UUID
+    readers: int
+
+    def count(self, readers: int, *, at: datetime) -> tuple["ReadCount", NoticeRead]:
+        """The count as it is now, and the fact to announce."""
+        counted = replace(self, readers=readers)
+        if self.header.hash:
+            counted = replace(counted, header=self.header.next(resource=f"notices/{self.notice}"))
+        return counted, NoticeRead(notice=f"notices/{self.notice}", readers=readers, occur_time=at)
+
+
+def count_id(notice: UUID, node: UUID) -> UUID:
+    """The id of the count of one notice at one node: there is one."""
+    return uuid5(COUNTS, f"{notice}/{node}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """One notice."""
 
@@ -56,6 +91,8 @@ class Notice:
     title: str
     text: str
     expire_time: datetime
+    readers: int = 0
+    """Of this node and all below, as far as their counts have arrived."""
 
     @property
     def name(self) -> str:

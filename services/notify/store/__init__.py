@@ -9,7 +9,7 @@ from kit.roll import Roll
 from kit.sealing import Sealer
 from kit.tree import Organizations
 from services.notify.store.inbox import Inbox
-from services.notify.store.notices import Notices
+from services.notify.store.notices import Notices, ReadCounts
 
 
 class Store:
@@ -18,6 +18,7 @@ class Store:
     def __init__(self, conn: Connection, sealer: Sealer, node: UUID) -> None:
         self.organizations = Organizations(conn)
         self.notices = Notices(conn, node)
+        self.read_counts = ReadCounts(conn, node)
         self.calls = Calls(conn, sealer)
         self.outbox = Outbox(conn)
 

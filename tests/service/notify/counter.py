@@ -1,5 +1,6 @@
 """A counter (服务窗口): a running service of notify, and how officers and members call it."""
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,10 +12,15 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kit import tokens
+from kit.carrier import Carrier
+from kit.copies import Copies
+from kit.frames import Line
 from kit.ids import uuid7
 from kit.organizations import organization_id
+from kit.records import group_hash, record_hash
 from kit.roll import Roll
 from services.notify.config import Settings
+from services.notify.subscriber import KINDS
 from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2, records_pb2
 from smartunion.notify.v1 import notify_pb2 as pb
@@ -116,6 +122,23 @@ class Counter:
     async def post(self, **notice: Any) -> pb.Notice:
         answer: pb.Notice = await self.ask(self.a_notice(**notice))
         return answer
+
+    async def copy(
+        self, kind: str, section: Any, *, origin: UUID, id_: UUID | None = None, version: int = 1
+    ) -> UUID:
+        """A copy of a record of another node, as it is written when its frame is applied."""
+        declared = next(one for one in KINDS if one.name == kind)
+        copies = Copies(self.pool, self.settings.node, "notify", KINDS, self.channel, (),
+                        Carrier("", ""))  # fmt: skip
+        section.salt, record = os.urandom(16), id_ or uuid7()
+        public = section.SerializeToString(deterministic=True)
+        hash_ = record_hash(kind, record, 1, version, {"public": group_hash(public)})
+        line = Line(1, kind, record, 1, version, hash_, public)
+        async with self.pool.acquire() as conn, conn.transaction():
+            await copies.apply(conn, origin, declared.channel, [line])
+            parked = await conn.fetchval("SELECT count(*) FROM parked WHERE id = $1", record)
+        assert not parked
+        return record
 
     async def inbox(self, member: str, **request: Any) -> list[pb.Message]:
         """What a member finds, newest first."""

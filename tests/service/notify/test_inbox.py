@@ -8,7 +8,10 @@ import grpc
 import pytest
 
 from kit.ids import first_uuid7, time_of
+from kit.organizations import organization_id
+from services.notify.domain.notices import count_id
 from smartunion.notify.v1 import notify_pb2 as pb
+from smartunion.notify.v1.records_pb2 import PublicNotice, PublicReadCount
 from tests.eventually import eventually
 from tests.service.notify.counter import HOME, Counter, in_days
 
@@ -23,6 +26,7 @@ async def test_a_notice_reaches_the_members_of_its_subtree_and_nobody_else(
         await notify.post(title=title, parent=parent)
     assert (await notify.titles(here))[:3] == ["街道", "县", "省"]
     assert (await notify.titles(beside))[:3] == ["邻", "县", "省"]
+    await notify.pool.execute("DELETE FROM notices WHERE organization = $1", organization_id("51"))
 
 
 async def test_a_notice_costs_one_row_however_many_are_addressed(notify: Counter) -> None:
@@ -205,3 +209,57 @@ async def test_an_inbox_is_open_to_active_members_of_this_node_alone(notify: Cou
     assert told.reason == "NAME_MALFORMED"
     told = await notify.refusal(notify.a_notice(), by=await notify.member())
     assert told.reason == "ACCESS_DENIED"
+
+
+async def test_readers_are_counted_here_and_below_and_add_up(notify: Counter) -> None:
+    notice = await notify.post()
+    name, id_ = notice.name.replace("notices/", "messages/"), UUID(notice.name[8:])
+    readers = [await notify.member() for _ in range(3)]
+    for reader in [*readers, readers[0]]:
+        await notify.ask(pb.MarkReadRequest(name=name), by=reader)
+    for below in (4, 0):
+        section = PublicReadCount(
+            notice=id_.bytes, notice_origin=notify.settings.node.bytes, readers=below
+        )
+        await notify.copy("read_counts", section, origin=uuid4())
+
+    async def counted() -> None:
+        found = await notify.ask(pb.GetNoticeRequest(name=notice.name))
+        assert found.readers == 7
+
+    await eventually(counted)
+
+    async def announced() -> None:
+        rows = await notify.pool.fetch(
+            "SELECT public, event_type FROM entries WHERE id = $1",
+            count_id(id_, notify.settings.node),
+        )
+        assert {row["event_type"] for row in rows} == {"smartunion.notify.v1.MessageRead"}
+        for reader in readers:
+            assert not [row for row in rows if UUID(reader[8:]).bytes in row["public"]]
+
+    await eventually(announced)
+
+
+async def test_a_notice_from_above_is_found_here_and_its_readers_counted_here(
+    notify: Counter,
+) -> None:
+    member, nation = await notify.member(), uuid4()
+    section = PublicNotice(
+        organization=organization_id("0").bytes, expire_seconds=in_days(9).seconds,
+        title="全国通知", text="正文",
+    )  # fmt: skip
+    id_ = await notify.copy("notices", section, origin=nation)
+    assert (await notify.inbox(member))[0].title == "全国通知"
+    await notify.ask(pb.MarkReadRequest(name=f"messages/{id_}"), by=member)
+
+    async def counted() -> None:
+        found = await notify.ask(pb.GetNoticeRequest(name=f"notices/{id_}"))
+        assert (found.readers, found.copy, found.origin) == (1, True, f"nodes/{nation}")
+
+    await eventually(counted)
+    row = await notify.pool.fetchrow(
+        "SELECT notice_origin, readers FROM read_counts WHERE notice = $1", id_
+    )
+    assert row is not None and tuple(row) == (nation, 1)
+    await notify.pool.execute("DELETE FROM notices WHERE id = $1", id_)

@@ -31,8 +31,8 @@ async def watching(counter: Counter, member: str, **request: Any) -> AsyncIterat
 async def heard(call: Any) -> pb.WatchMyInboxResponse:
     """The next response that comes."""
     async with asyncio.timeout(10):
-        answer: pb.WatchMyInboxResponse = await call.read()
-    assert answer is not grpc.aio.EOF
+        answer = await call.read()
+    assert isinstance(answer, pb.WatchMyInboxResponse)
     return answer
 
 
