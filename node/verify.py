@@ -40,6 +40,7 @@ class Kind:
 KINDS = (
     Kind("members", "membership", {"organization": 2, "state": 3}),
     Kind("applications", "membership", {"organization": 2, "state": 3}),
+    Kind("cards", "benefits", {"member": 2, "organization": 3, "state": 4, "status_index": 5}),
     Kind(
         "nodes",
         "sync",

@@ -1,19 +1,27 @@
 """python -m services.benefits: everything is made here, once, and handed down."""
 
 import asyncio
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import uvloop
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import server
 from kit.config import explained
+from kit.db import Database
 from kit.follower import Follower
 from kit.server import Assembly, CannotServe, Parts
 from kit.telemetry import setup_logging
 from kit.tree import seeded
 from services.benefits.config import Settings
-from services.benefits.subscriber import KINDS, enrol
+from services.benefits.servicer import BenefitsServicer, MyCardServicer
+from services.benefits.store import Reads, Store
+from services.benefits.subscriber import KINDS, enrolling
+from services.benefits.usecases import Means
+from services.benefits.usecases.cards import Cards
+from smartunion.benefits.v1 import benefits_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -28,13 +36,28 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 async def assemble(settings: Settings, parts: Parts) -> Assembly:
     """The parts of benefits."""
-    await seeded(settings.organization, parts.pool)
+    means = Means(
+        database=Database(parts.pool, lambda conn: Store(conn, parts.sealer, settings.node)),
+        reads=Reads(parts.pool, settings.node),
+        node=settings.node,
+        home=await seeded(settings.organization, parts.pool),
+        key=Ed25519PrivateKey.from_private_bytes(settings.secret("node.key")),
+        card_valid=timedelta(days=settings.card_days),
+        committed=parts.publisher.wake.set,
+    )
+    cards = Cards(means)
     members = Follower(
         parts.pool, settings.node, "benefits", peer="membership", channel="records",
         stub=parts.peers["membership"], metadata=parts.metadata, carrier=parts.carrier,
-        effect=enrol,
+        effect=enrolling(means, parts.sealer),
     )  # fmt: skip
-    return Assembly(services=[], background=[members.run()])
+    return Assembly(
+        services=[
+            (benefits_pb2_grpc.add_BenefitsServiceServicer_to_server, BenefitsServicer(cards)),
+            (benefits_pb2_grpc.add_MyCardServiceServicer_to_server, MyCardServicer(cards)),
+        ],
+        background=[members.run()],
+    )
 
 
 async def main() -> None:

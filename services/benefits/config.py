@@ -1,7 +1,10 @@
 """Settings of benefits, read from the environment: SMARTUNION_DATABASE_URL and so on."""
 
+from pydantic import Field
+
 from kit import config
 
 
 class Settings(config.Settings):
-    """Benefits needs nothing beyond what every service knows."""
+    card_days: float = Field(default=30.0, gt=0, le=366)
+    """How many days the text of a card is good after it was shown: unverified default."""

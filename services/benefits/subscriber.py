@@ -3,13 +3,25 @@
 from collections.abc import Sequence
 
 from kit.db import Connection
+from kit.follower import Effect
 from kit.records import Kind
 from kit.roll import Roll
+from kit.sealing import Sealer
+from services.benefits.events import CARDS
+from services.benefits.store import Store
+from services.benefits.usecases import Means, cards
 from smartunion.event.v1 import log_pb2
 
-KINDS: tuple[Kind, ...] = ()
+KINDS: tuple[Kind, ...] = (CARDS,)
 
 
-async def enrol(conn: Connection, entries: Sequence[log_pb2.Entry]) -> None:
-    """Keep the roll, by what membership announced."""
-    await Roll(conn).put(entries)
+def enrolling(means: Means, sealer: Sealer) -> Effect:
+    """What membership's entries lead to: the roll is kept, and cards follow it."""
+
+    async def enrol(conn: Connection, entries: Sequence[log_pb2.Entry]) -> None:
+        enrolments = await Roll(conn).put(entries)
+        if enrolments:
+            store = Store(conn, sealer, means.node)
+            await cards.follow(store, enrolments, node=means.node, at=means.clock())
+
+    return enrol

@@ -1,5 +1,6 @@
 """The house style of the contracts, checked on their descriptors."""
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,18 +11,13 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from kit.rpc import access_of
-from smartunion.event.v1 import access_pb2, log_pb2
-from smartunion.membership.v1 import membership_pb2
-from smartunion.notify.v1 import notify_pb2
-from smartunion.sync.v1 import sync_pb2
+from smartunion.event.v1 import access_pb2
 
 PROTOS = Path(__file__).parents[2] / "protos"
-SERVED = (
-    log_pb2.DESCRIPTOR,
-    membership_pb2.DESCRIPTOR,
-    notify_pb2.DESCRIPTOR,
-    sync_pb2.DESCRIPTOR,
-)
+SERVED = [
+    importlib.import_module(f"{'.'.join(path.relative_to(PROTOS).with_suffix('').parts)}_pb2")
+    for path in sorted(PROTOS.rglob("*.proto"))
+]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +84,7 @@ def test_every_request_is_named_after_its_method(files: list[FileDescriptorProto
 
 def test_every_method_says_who_may_call_it() -> None:
     for file in SERVED:
-        for service in file.services_by_name.values():
+        for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 rule = access_of(service.full_name, method.name)
                 assert rule != access_pb2.ACCESS_UNSPECIFIED, method.full_name

@@ -1,0 +1,32 @@
+-- Records: own ones and copies alike, and nothing personal.
+CREATE TABLE cards (
+    origin       uuid     NOT NULL,
+    id           uuid     NOT NULL,
+    owner_epoch  integer  NOT NULL,
+    version      bigint   NOT NULL,
+    hash         bytea    NOT NULL CHECK (length(hash) = 16),
+    public       bytea    NOT NULL,
+    member       uuid     NOT NULL,
+    organization uuid     NOT NULL,
+    state        smallint NOT NULL,
+    status_index bigint   NOT NULL,
+    holder       uuid,
+    PRIMARY KEY (id, origin)
+);
+COMMENT ON COLUMN cards.holder IS
+    'the member of an active card issued here; NULL in copies and in what came back after a restore, '
+    'so that these never collide';
+-- A member holds one active card.
+CREATE UNIQUE INDEX one_active_card ON cards (holder) WHERE state = 1;
+CREATE INDEX ON cards (origin, bucket(id));
+CREATE INDEX ON cards (organization, id);
+CREATE INDEX ON cards (member);
+CREATE INDEX ON cards (origin, status_index);
+CREATE INDEX ON cards (origin, status_index) WHERE state = 2;
+
+-- Why officers revoked own cards.  A card that ended with the membership has no row.
+CREATE TABLE revocations (
+    card    uuid PRIMARY KEY,
+    reason  text NOT NULL CHECK (length(reason) BETWEEN 1 AND 500),
+    revoker text NOT NULL
+);

@@ -1,1 +1,31 @@
 """What benefits keeps in PostgreSQL: one repository per aggregate, SQL in full view."""
+
+from uuid import UUID
+
+from kit.calls import Calls
+from kit.db import Connection, Pool
+from kit.log import Outbox
+from kit.roll import Roll
+from kit.sealing import Sealer
+from kit.tree import Organizations
+from services.benefits.store.cards import Cards
+
+
+class Store:
+    """One transaction: all repositories on one connection, committed or undone together."""
+
+    def __init__(self, conn: Connection, sealer: Sealer, node: UUID) -> None:
+        self.organizations = Organizations(conn)
+        self.roll = Roll(conn)
+        self.cards = Cards(conn, node)
+        self.calls = Calls(conn, sealer)
+        self.outbox = Outbox(conn)
+
+
+class Reads:
+    """What is only read: each statement on a connection of its own, without a transaction."""
+
+    def __init__(self, pool: Pool, node: UUID) -> None:
+        self.organizations = Organizations(pool)
+        self.roll = Roll(pool)
+        self.cards = Cards(pool, node)

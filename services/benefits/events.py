@@ -1,0 +1,101 @@
+"""What benefits announces, and the section `public` of its records: the only way out."""
+
+from datetime import UTC, datetime
+from typing import Any, TypeVar, assert_never
+from uuid import UUID
+
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kit.log import Change
+from kit.records import Kind
+from services.benefits.domain import cards
+from services.benefits.domain.cards import Card, CardState
+from smartunion.benefits.v1 import events_pb2 as pb
+from smartunion.benefits.v1 import records_pb2
+
+M = TypeVar("M", bound=Message)
+Fact = cards.CardIssued | cards.CardMoved | cards.CardRevoked
+
+
+def announce(fact: Fact) -> Message:
+    """The event that carries `fact` to whoever listens."""
+    match fact:
+        case cards.CardIssued():
+            return pb.CardIssued(card=fact.card, member=fact.member, organization=fact.organization)
+        case cards.CardMoved():
+            return pb.CardMoved(card=fact.card, member=fact.member, organization=fact.organization)
+        case cards.CardRevoked():
+            return pb.CardRevoked(
+                card=fact.card, member=fact.member, organization=fact.organization
+            )
+        case _:
+            assert_never(fact)
+
+
+def section_of(message: type[M], section: bytes) -> M:
+    """A section `public`.  Raises ValueError if it is none."""
+    try:
+        public = message.FromString(section)
+    except DecodeError:
+        raise ValueError(f"no {message.__name__}") from None
+    if len(public.salt) != 16:  # type: ignore[attr-defined]
+        raise ValueError("salt")
+    return public
+
+
+def time_of(timestamp: Timestamp) -> datetime:
+    """Raises ValueError if it is none."""
+    return timestamp.ToDatetime(UTC)
+
+
+def parse_card(section: bytes) -> tuple[Any, ...]:
+    """The fields of a card.
+
+    Raises:
+        ValueError: if it is none, or of a state that this version of the software does not know.
+    """
+    public = section_of(records_pb2.PublicCard, section)
+    for timestamp in (public.issue_time, public.revoke_time):
+        time_of(timestamp)
+    return (
+        UUID(bytes=public.member), UUID(bytes=public.organization),
+        int(CardState(public.state)), public.status_index,
+    )  # fmt: skip
+
+
+CARDS = Kind(
+    name="cards",
+    table="cards",
+    fields={
+        "member": "uuid", "organization": "uuid", "state": "smallint", "status_index": "bigint",
+    },
+    parse=parse_card,
+)  # fmt: skip
+
+
+def of_card(card: Card, fact: Fact) -> Change:
+    """The line of the log for a card in its new state."""
+    public = records_pb2.PublicCard(
+        salt=bytes.fromhex(card.header.salt),
+        member=card.member.bytes,
+        organization=card.organization.bytes,
+        state=card.state,
+        status_index=card.status_index,
+        issue_time=card.issue_time,
+        revoke_time=card.revoke_time,
+    )
+    return _change(CARDS, card, public, fact)
+
+
+def _change(kind: Kind, record: Any, public: Message, fact: Fact) -> Change:
+    return Change(
+        kind=kind,
+        id=record.id,
+        owner_epoch=record.header.owner_epoch,
+        version=record.header.version,
+        before=bytes.fromhex(record.header.hash) or None,
+        public=public.SerializeToString(deterministic=True),
+        event=announce(fact),
+        event_time=fact.occur_time,
+    )

@@ -1,0 +1,139 @@
+"""The table of cards: records, own ones and copies, and why officers revoked own ones."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any
+from uuid import UUID
+
+from kit.db import Connection, Pool
+from kit.log import Change
+from services.benefits.domain.cards import Card, CardNotFound, CardState
+from services.benefits.store.records import RECORD, WITHIN, certificate, columns_of, header_of
+from smartunion.benefits.v1.records_pb2 import PublicCard
+
+FEWEST_INDEXES = 2**20
+"""Indexes are drawn from so many, and from twice as many while most of them are taken."""
+
+CARD = f"""
+    SELECT {RECORD}, certificate, reason, revoker
+      FROM cards record
+      LEFT JOIN revocations ON card = record.id AND record.origin = $1
+      {certificate("records")}
+"""
+
+
+class Cards:
+    def __init__(self, conn: "Connection | Pool", node: UUID) -> None:
+        self._conn, self._node = conn, node
+
+    async def get(self, card: UUID, *, lock: str = "") -> Card:
+        """The record of the latest owner.  Raises CardNotFound."""
+        row = await self._conn.fetchrow(
+            f"{CARD} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1 {lock}",
+            self._node, card,
+        )  # fmt: skip
+        if row is None:
+            raise CardNotFound(card=f"cards/{card}")
+        return self._of(row)
+
+    async def lock(self, card: UUID) -> Card:
+        """Like `get`, and holds the row until the transaction ends."""
+        return await self.get(card, lock="FOR UPDATE OF record")
+
+    async def page(self, path: str, *, after: UUID, limit: int) -> list[Card]:
+        """Those of organisations at a path and below, oldest first."""
+        rows = await self._conn.fetch(
+            f"""
+            {CARD}
+             WHERE {WITHIN} AND record.id > $3
+               AND NOT EXISTS (SELECT FROM cards newer WHERE newer.id = record.id
+                                  AND newer.owner_epoch > record.owner_epoch)
+             ORDER BY record.id LIMIT $4
+            """,
+            self._node, path, after, limit,
+        )  # fmt: skip
+        return [self._of(row) for row in rows]
+
+    async def last_of(self, members: Sequence[UUID], *, lock: bool = False) -> dict[UUID, Card]:
+        """The active card of each member of this node, or else the last one."""
+        rows = await self._conn.fetch(
+            f"""
+            {CARD}
+             WHERE record.origin = $1 AND record.member = ANY ($2)
+             ORDER BY record.state DESC, record.id {"FOR UPDATE OF record" if lock else ""}
+            """,
+            self._node, members,
+        )  # fmt: skip
+        return {card.member: card for card in map(self._of, rows)}
+
+    async def lock_issuing(self) -> None:
+        """Wait for other issuing: no index is drawn twice, nobody gets two cards."""
+        await self._conn.execute("SELECT pg_advisory_xact_lock(hashtext('cards'))")
+
+    async def draw(self, count: int) -> list[int]:
+        """Free indexes of the status list, at random: they tell nothing of who came when."""
+        drawn: set[int] = set()
+        among = FEWEST_INDEXES
+        while len(drawn) < count:
+            tried = {secrets.randbelow(among) for _ in range(count - len(drawn))} - drawn
+            rows = await self._conn.fetch(
+                "SELECT status_index FROM cards WHERE origin = $1 AND status_index = ANY ($2)",
+                self._node, list(tried),
+            )  # fmt: skip
+            drawn |= tried - {row["status_index"] for row in rows}
+            if 2 * len(rows) > len(tried):
+                among *= 2
+        return list(drawn)
+
+    async def add_all(self, cards: Sequence[Card], changes: Sequence[Change]) -> None:
+        """Many new ones at once."""
+        pairs = zip(cards, changes, strict=True)
+        await self._conn.copy_records_to_table(
+            "cards",
+            columns=["origin", "id", "owner_epoch", "version", "hash", "public", "member",
+                     "organization", "state", "status_index", "holder"],
+            records=[
+                (*columns_of(card, change), card.member, card.organization, card.state,
+                 card.status_index, card.member)
+                for card, change in pairs
+            ],
+        )  # fmt: skip
+
+    async def save_all(self, cards: Sequence[Card], changes: Sequence[Change]) -> None:
+        """New states of own cards."""
+        rows = [
+            (*columns_of(card, change)[1:], card.organization, card.state,
+             card.revoke_reason, card.revoker)
+            for card, change in zip(cards, changes, strict=True)
+        ]  # fmt: skip
+        await self._conn.execute(
+            """
+            WITH line AS (
+                SELECT * FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[],
+                                     $7::uuid[], $8::smallint[], $9::text[], $10::text[])
+                  AS line(id, owner_epoch, version, hash, public, organization, state, reason,
+                          revoker)
+            ), record AS (
+                UPDATE cards SET owner_epoch = line.owner_epoch, version = line.version,
+                       hash = line.hash, public = line.public, organization = line.organization,
+                       state = line.state
+                  FROM line WHERE cards.origin = $1 AND cards.id = line.id
+            )
+            INSERT INTO revocations (card, reason, revoker)
+            SELECT id, reason, revoker FROM line WHERE revoker <> ''
+            """,
+            self._node, *zip(*rows, strict=True),
+        )  # fmt: skip
+
+    def _of(self, row: Any) -> Card:
+        public = PublicCard.FromString(row["public"])
+        revoked = public.HasField("revoke_time")
+        return Card(
+            id=row["id"], header=header_of(row, self._node, public.salt),
+            member=UUID(bytes=public.member), organization=UUID(bytes=public.organization),
+            state=CardState(public.state), status_index=public.status_index,
+            issue_time=public.issue_time.ToDatetime(UTC),
+            revoke_time=public.revoke_time.ToDatetime(UTC) if revoked else None,
+            revoke_reason=row["reason"] or "", revoker=row["revoker"] or "",
+        )  # fmt: skip

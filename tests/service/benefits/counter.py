@@ -1,0 +1,122 @@
+"""A union's counter: a running service of benefits, and who comes to it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import asyncpg
+import grpc
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from kit import tokens
+from kit.db import Database
+from kit.ids import uuid7
+from kit.organizations import organization_id
+from kit.sealing import Sealer
+from kit.tree import Organizations
+from services.benefits.config import Settings
+from services.benefits.store import Reads, Store
+from services.benefits.subscriber import enrolling
+from services.benefits.usecases import Means
+from smartunion.benefits.v1 import benefits_pb2 as pb
+from smartunion.benefits.v1 import benefits_pb2_grpc
+from smartunion.event.v1 import log_pb2
+from smartunion.membership.v1 import membership_pb2
+from smartunion.membership.v1.records_pb2 import PublicState
+from tests.service.desk import Refused, refused
+
+OFFICER = "officers/li-na"
+STREET = "510104017"
+"""Of the members who come, unless a test says otherwise."""
+
+
+@dataclass
+class Counter:
+    settings: Settings
+    pool: "asyncpg.Pool[Any]"
+    stubs: dict[str, Any]
+    """By the full names of their services."""
+    means: Means
+    sealer: Sealer
+
+    @classmethod
+    async def open(
+        cls, settings: Settings, channel: grpc.aio.Channel, pool: "asyncpg.Pool[Any]"
+    ) -> "Counter":
+        sealer = Sealer(settings.secret("data.key"))
+        means = Means(
+            database=Database(pool, lambda conn: Store(conn, sealer, settings.node)),
+            reads=Reads(pool, settings.node), node=settings.node,
+            home=await Organizations(pool).get(organization_id("51")),
+            key=Ed25519PrivateKey.from_private_bytes(settings.secret("node.key")),
+            card_valid=timedelta(days=30),
+        )  # fmt: skip
+        methods = pb.DESCRIPTOR.services_by_name.values()
+        stubs = {
+            method.name: getattr(benefits_pb2_grpc, f"{service.name}Stub")(channel)
+            for service in methods
+            for method in service.methods
+        }
+        return cls(settings, pool, stubs, means, sealer)
+
+    def token(self, name: str) -> tuple[tuple[str, str], ...]:
+        token = tokens.sign(self.settings.secret("token.key"), name)
+        return (("authorization", f"Bearer {token}"),)
+
+    async def ask(self, request: Any, *, by: "str | UUID" = OFFICER) -> Any:
+        """The answer to a request, whose name says what is asked; by a member, or whom it names."""
+        method = type(request).__name__.removesuffix("Request")
+        name = f"members/{by}" if isinstance(by, UUID) else by
+        return await getattr(self.stubs[method], method)(request, metadata=self.token(name))
+
+    async def refusal(self, request: Any, *, by: "str | UUID" = OFFICER) -> Refused:
+        """The refusal of a request that is refused."""
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await self.ask(request, by=by)
+        return refused(error.value)
+
+    async def announce(
+        self, members: Iterable[UUID], *, code: str = STREET, version: int = 1, left: bool = False
+    ) -> None:
+        """What membership says of members, as it comes by its log."""
+        state = membership_pb2.Member.LEFT if left else membership_pb2.Member.ACTIVE
+        public = PublicState(salt=bytes(16), organization=organization_id(code).bytes, state=state)
+        entries = [
+            log_pb2.Entry(
+                kind="members", id=member.bytes, version=version,
+                public=public.SerializeToString(),
+            )
+            for member in members
+        ]  # fmt: skip
+        async with self.pool.acquire() as conn, conn.transaction():
+            await enrolling(self.means, self.sealer)(conn, entries)
+
+    async def member(self, *, code: str = STREET) -> UUID:
+        """A new member of this node."""
+        member = uuid7()
+        await self.announce([member], code=code)
+        return member
+
+    async def card(self, member: UUID) -> pb.MyCard:
+        """A member's own card."""
+        return cast(pb.MyCard, await self.ask(pb.GetMyCardRequest(), by=member))
+
+    async def revoke(self, card: str, reason: str = "遗失") -> pb.Card:
+        request = pb.RevokeCardRequest(name=card, reason=reason, request_id=str(uuid4()))
+        return cast(pb.Card, await self.ask(request))
+
+    async def events(self, record: str) -> list[str]:
+        """The types of the events of a record, in their order."""
+        rows = await self.pool.fetch(
+            """
+            SELECT event_type FROM (
+                SELECT number, event_type, id FROM entries UNION ALL
+                SELECT 1000000000 + position, event_type, id FROM outbox) entry
+             WHERE id = $1 ORDER BY number
+            """,
+            UUID(record.rpartition("/")[2]),
+        )  # fmt: skip
+        return [row["event_type"].rpartition(".")[2] for row in rows]
