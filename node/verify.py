@@ -41,6 +41,7 @@ KINDS = (
     Kind("members", "membership", {"organization": 2, "state": 3}),
     Kind("applications", "membership", {"organization": 2, "state": 3}),
     Kind("cards", "benefits", {"member": 2, "organization": 3, "state": 4, "status_index": 5}),
+    Kind("status_lists", "benefits", {"node": 2, "number": 3}),
     Kind(
         "nodes",
         "sync",

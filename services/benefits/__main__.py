@@ -21,6 +21,8 @@ from services.benefits.store import Reads, Store
 from services.benefits.subscriber import KINDS, enrolling
 from services.benefits.usecases import Means
 from services.benefits.usecases.cards import Cards
+from services.benefits.usecases.lists import Lists
+from services.benefits.usecases.verification import Keys, Verification
 from smartunion.benefits.v1 import benefits_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -46,6 +48,9 @@ async def assemble(settings: Settings, parts: Parts) -> Assembly:
         committed=parts.publisher.wake.set,
     )
     cards = Cards(means)
+    keys = Keys(parts.peers["sync"], parts.metadata)
+    verification = Verification(means, keys, list_age=timedelta(days=settings.list_days))
+    lists = Lists(means)
     members = Follower(
         parts.pool, settings.node, "benefits", peer="membership", channel="records",
         stub=parts.peers["membership"], metadata=parts.metadata, carrier=parts.carrier,
@@ -53,10 +58,13 @@ async def assemble(settings: Settings, parts: Parts) -> Assembly:
     )  # fmt: skip
     return Assembly(
         services=[
-            (benefits_pb2_grpc.add_BenefitsServiceServicer_to_server, BenefitsServicer(cards)),
+            (
+                benefits_pb2_grpc.add_BenefitsServiceServicer_to_server,
+                BenefitsServicer(cards, verification),
+            ),
             (benefits_pb2_grpc.add_MyCardServiceServicer_to_server, MyCardServicer(cards)),
         ],
-        background=[members.run()],
+        background=[members.run(), keys.run(), lists.run()],
     )
 
 

@@ -9,13 +9,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kit.log import Change
 from kit.records import Kind
-from services.benefits.domain import cards
+from services.benefits.domain import cards, lists
 from services.benefits.domain.cards import Card, CardState
+from services.benefits.domain.lists import ListRecord
 from smartunion.benefits.v1 import events_pb2 as pb
 from smartunion.benefits.v1 import records_pb2
 
 M = TypeVar("M", bound=Message)
-Fact = cards.CardIssued | cards.CardMoved | cards.CardRevoked
+Fact = (
+    cards.CardIssued
+    | cards.CardMoved
+    | cards.CardRevoked
+    | lists.StatusListSigned
+    | lists.StatusListShared
+)
 
 
 def announce(fact: Fact) -> Message:
@@ -29,6 +36,10 @@ def announce(fact: Fact) -> Message:
             return pb.CardRevoked(
                 card=fact.card, member=fact.member, organization=fact.organization
             )
+        case lists.StatusListSigned(node=node):
+            return pb.StatusListSigned(node=node)
+        case lists.StatusListShared(node=node):
+            return pb.StatusListShared(node=node)
         case _:
             assert_never(fact)
 
@@ -72,6 +83,40 @@ CARDS = Kind(
     },
     parse=parse_card,
 )  # fmt: skip
+
+
+def parse_list(section: bytes) -> tuple[Any, ...]:
+    """The fields of a status list.  Raises ValueError if it is none."""
+    public = section_of(records_pb2.PublicStatusList, section)
+    return UUID(bytes=public.node), public.number
+
+
+STATUS_LISTS = Kind(
+    name="status_lists",
+    table="status_lists",
+    fields={"node": "uuid", "number": "bigint"},
+    parse=parse_list,
+    may=lambda origin, values: bool(values[0] == origin),
+)
+SHARED_STATUS_LISTS = Kind(
+    name="shared_status_lists",
+    table="shared_status_lists",
+    fields={"node": "uuid", "number": "bigint"},
+    parse=parse_list,
+    channel="down",
+)
+
+
+def of_list(record: ListRecord, fact: lists.StatusListSigned | lists.StatusListShared) -> Change:
+    """The line of the log for a status list in its new state."""
+    public = records_pb2.PublicStatusList(
+        salt=bytes.fromhex(record.header.salt),
+        node=record.id.bytes,
+        number=record.number,
+        signed=record.signed,
+    )
+    shared = isinstance(fact, lists.StatusListShared)
+    return _change(SHARED_STATUS_LISTS if shared else STATUS_LISTS, record, public, fact)
 
 
 def of_card(card: Card, fact: Fact) -> Change:

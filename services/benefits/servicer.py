@@ -5,7 +5,9 @@ from uuid import UUID
 from kit.headers import Header
 from kit.rpc import Context, call_of, caller, page_of, uuid_in
 from services.benefits.domain.cards import Card
+from services.benefits.domain.verification import Verdict
 from services.benefits.usecases.cards import Cards
+from services.benefits.usecases.verification import Verification
 from smartunion.benefits.v1 import benefits_pb2 as pb
 from smartunion.benefits.v1 import benefits_pb2_grpc
 
@@ -13,8 +15,9 @@ from smartunion.benefits.v1 import benefits_pb2_grpc
 class BenefitsServicer(benefits_pb2_grpc.BenefitsServiceServicer):
     """What officers do, and what is open to all."""
 
-    def __init__(self, cards: Cards) -> None:
+    def __init__(self, cards: Cards, verification: Verification) -> None:
         self._cards = cards
+        self._verification = verification
 
     async def IssueCard(self, request: pb.IssueCardRequest, context: Context) -> pb.Card:
         member = uuid_in(request.member, "members", field="member")
@@ -38,6 +41,22 @@ class BenefitsServicer(benefits_pb2_grpc.BenefitsServiceServicer):
         found, key = await self._cards.page(request.parent, page=page)
         return pb.ListCardsResponse(cards=map(_card, found), next_page_token=page.token(key))
 
+    async def VerifyCard(
+        self, request: pb.VerifyCardRequest, context: Context
+    ) -> pb.CardVerification:
+        return _verification(await self._verification.verify(request.text))
+
+    async def GetTrustBundle(
+        self, request: pb.GetTrustBundleRequest, context: Context
+    ) -> pb.TrustBundle:
+        bundle = await self._verification.bundle()
+        return pb.TrustBundle(
+            root=bundle.root,
+            certificates=bundle.certificates,
+            status_lists=bundle.status_lists,
+            make_time=bundle.make_time,
+        )
+
 
 class MyCardServicer(benefits_pb2_grpc.MyCardServiceServicer):
     """What members do with their own card."""
@@ -59,6 +78,20 @@ def _provenance(header: Header) -> pb.Provenance:
     return pb.Provenance(
         origin=f"nodes/{header.origin}", copy=header.copy, certify_time=header.certify_time
     )
+
+
+def _verification(verdict: Verdict) -> pb.CardVerification:
+    found = pb.CardVerification(
+        finding=verdict.finding.name,
+        message=verdict.message,
+        chinese_message=verdict.chinese_message,
+    )
+    if token := verdict.token:
+        found.card, found.node = f"cards/{token.card}", f"nodes/{token.node}"
+        found.organization_code = token.code
+        found.sign_time.FromDatetime(token.sign_time)
+        found.expire_time.FromDatetime(token.expire_time)
+    return found
 
 
 def _card(card: Card) -> pb.Card:

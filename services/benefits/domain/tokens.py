@@ -5,14 +5,18 @@
 It names the card and the organisation, never the person.
 """
 
+import io
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from base45 import b45encode
+import cbor2
+from base45 import b45decode, b45encode
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import trust
+from kit.ids import uuid_of
+from kit.trust import NotSigned
 
 PREFIX = "UC1:"
 MOST_CHARACTERS = 1_000
@@ -47,17 +51,80 @@ class Token:
     status_index: int
     sign_time: datetime
     expire_time: datetime
-    begin_time: datetime | None = None
-    """From when it is good; None stands for the sign time, less SKEW."""
+    begin_time: datetime
+    """From when it is good."""
 
 
 def text_of(token: Token, key: Ed25519PrivateKey) -> str:
     """What a QR code shows."""
-    begin_time = token.begin_time or token.sign_time - SKEW
     signed = trust.sign(key, {
         trust.ISS: f"nodes/{token.node}", trust.SUB: f"cards/{token.card}",
-        trust.IAT: int(token.sign_time.timestamp()), trust.NBF: int(begin_time.timestamp()),
+        trust.IAT: int(token.sign_time.timestamp()), trust.NBF: int(token.begin_time.timestamp()),
         trust.EXP: int(token.expire_time.timestamp()),
         CODE: token.code, STATUS_INDEX: token.status_index,
     })  # fmt: skip
     return f"{PREFIX}{b45encode(signed).decode()}"
+
+
+def signed_in(text: str) -> bytes:
+    """The signed bytes in a text, whoever signed them.
+
+    Raises:
+        Foreign, CutShort, Altered: if it cannot be a card.
+    """
+    text = text.strip("\t\r\n")
+    if not text.startswith(PREFIX):
+        raise CutShort() if text and PREFIX.startswith(text) else Foreign()
+    encoded = text.removeprefix(PREFIX)
+    if len(text) > MOST_CHARACTERS:
+        raise Foreign()
+    try:
+        signed = _decoded(encoded)
+        stream = io.BytesIO(signed)
+        cbor2.load(stream)
+        if stream.read():
+            raise Altered()
+    except cbor2.CBORDecodeEOF:
+        raise CutShort() from None
+    except Exception:  # what else hostile CBOR raises is the library's affair
+        raise Altered() from None
+    return signed
+
+
+def _decoded(encoded: str) -> bytes:
+    """The bytes of as many characters as make some: the end may be cut anywhere."""
+    whole = encoded[: len(encoded) // 3 * 3]
+    try:
+        return bytes(b45decode(whole if len(encoded) % 3 == 1 else encoded))
+    except ValueError:
+        return bytes(b45decode(whole))
+
+
+def issuer_of(signed: bytes) -> UUID:
+    """The node that is said to have signed.  Raises Altered."""
+    try:
+        return uuid_of(str(trust.unverified(signed)[trust.ISS]).removeprefix("nodes/"))
+    except (KeyError, ValueError):
+        raise Altered() from None
+
+
+def opened(signed: bytes, public_key: bytes) -> Token:
+    """What a node signed.
+
+    Raises:
+        Altered: if it is not the node's, or no card.
+    """
+    try:
+        claims = trust.verified(signed, public_key)
+        node, card = (str(claims[claim]) for claim in (trust.ISS, trust.SUB))
+        if not card.startswith("cards/"):
+            raise Altered()
+        times = [datetime.fromtimestamp(claims[claim], UTC)
+                 for claim in (trust.IAT, trust.NBF, trust.EXP)]  # fmt: skip
+        return Token(
+            node=uuid_of(node.removeprefix("nodes/")), card=uuid_of(card.removeprefix("cards/")),
+            code=str(claims[CODE]), status_index=int(claims[STATUS_INDEX]),
+            sign_time=times[0], begin_time=times[1], expire_time=times[2],
+        )  # fmt: skip
+    except (NotSigned, KeyError, ValueError, TypeError, OverflowError, OSError):
+        raise Altered() from None

@@ -30,3 +30,19 @@ CREATE TABLE revocations (
     reason  text NOT NULL CHECK (length(reason) BETWEEN 1 AND 500),
     revoker text NOT NULL
 );
+
+-- Which own cards are revoked, signed; and the lists of the nodes below, as nodes hand them down.
+CREATE TABLE status_lists (
+    origin      uuid    NOT NULL,
+    id          uuid    NOT NULL,
+    owner_epoch integer NOT NULL,
+    version     bigint  NOT NULL,
+    hash        bytea   NOT NULL CHECK (length(hash) = 16),
+    public      bytea   NOT NULL,
+    node        uuid    NOT NULL,
+    number      bigint  NOT NULL,
+    PRIMARY KEY (id, origin)
+);
+CREATE INDEX ON status_lists (origin, bucket(id));
+
+CREATE TABLE shared_status_lists (LIKE status_lists INCLUDING ALL);

@@ -9,6 +9,7 @@ from kit.roll import Roll
 from kit.sealing import Sealer
 from kit.tree import Organizations
 from services.benefits.store.cards import Cards
+from services.benefits.store.lists import Lists
 
 
 class Store:
@@ -18,6 +19,7 @@ class Store:
         self.organizations = Organizations(conn)
         self.roll = Roll(conn)
         self.cards = Cards(conn, node)
+        self.lists = Lists(conn, node)
         self.calls = Calls(conn, sealer)
         self.outbox = Outbox(conn)
 
@@ -29,3 +31,4 @@ class Reads:
         self.organizations = Organizations(pool)
         self.roll = Roll(pool)
         self.cards = Cards(pool, node)
+        self.lists = Lists(pool, node)

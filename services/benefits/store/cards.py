@@ -67,6 +67,22 @@ class Cards:
         )  # fmt: skip
         return {card.member: card for card in map(self._of, rows)}
 
+    async def count_revoked(self) -> int:
+        """How many own cards are revoked: it only grows."""
+        count: int = await self._conn.fetchval(
+            "SELECT count(*) FROM cards WHERE origin = $1 AND state = $2",
+            self._node, CardState.REVOKED,
+        )  # fmt: skip
+        return count
+
+    async def revoked(self) -> list[int]:
+        """The indexes of own cards that are revoked."""
+        rows = await self._conn.fetch(
+            "SELECT status_index FROM cards WHERE origin = $1 AND state = $2",
+            self._node, CardState.REVOKED,
+        )  # fmt: skip
+        return [row["status_index"] for row in rows]
+
     async def lock_issuing(self) -> None:
         """Wait for other issuing: no index is drawn twice, nobody gets two cards."""
         await self._conn.execute("SELECT pg_advisory_xact_lock(hashtext('cards'))")

@@ -1,8 +1,9 @@
 """The use cases of benefits.  Each mutation is one transaction: load, decide, save, announce."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -38,6 +39,8 @@ class Means:
     committed: Callable[[], None] = lambda: None
     """Called after each commit that announces something."""
     clock: Callable[[], datetime] = utc_now
+    revoked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when an officer has revoked a card: the status list is made again at once."""
 
     async def check_writable(self, store: Store, organization: UUID, *, name: str = "") -> None:
         """Whether this node may write what belongs to an organisation.

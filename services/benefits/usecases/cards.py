@@ -57,6 +57,7 @@ class Cards:
             await store.outbox.put(change)
             await store.calls.answer(call, revoked)
         self._means.committed()
+        self._means.revoked.set()
         return revoked
 
     async def mine(self, member: UUID) -> tuple[Card, str, datetime]:
@@ -68,7 +69,7 @@ class Cards:
         at = self._means.clock().replace(microsecond=0)
         token = tokens.Token(
             node=self._means.node, card=card.id, code=enrolled.path.rpartition(".")[2],
-            status_index=card.status_index, sign_time=at,
+            status_index=card.status_index, sign_time=at, begin_time=at - tokens.SKEW,
             expire_time=at + self._means.card_valid,
         )  # fmt: skip
         return card, tokens.text_of(token, self._means.key), token.expire_time
