@@ -15,7 +15,7 @@ from smartunion.event.v1 import access_pb2
 
 PROTOS = Path(__file__).parents[2] / "protos"
 SERVED = [
-    importlib.import_module(f"{'.'.join(path.relative_to(PROTOS).with_suffix('').parts)}_pb2")
+    importlib.import_module(f"{'.'.join(path.relative_to(PROTOS).with_suffix('').parts)}_pb2").DESCRIPTOR
     for path in sorted(PROTOS.rglob("*.proto"))
 ]
 
@@ -84,7 +84,7 @@ def test_every_request_is_named_after_its_method(files: list[FileDescriptorProto
 
 def test_every_method_says_who_may_call_it() -> None:
     for file in SERVED:
-        for service in file.DESCRIPTOR.services_by_name.values():
+        for service in file.services_by_name.values():
             for method in service.methods:
                 rule = access_of(service.full_name, method.name)
                 assert rule != access_pb2.ACCESS_UNSPECIFIED, method.full_name
