@@ -1,6 +1,7 @@
 """python -m services.sync: everything is made here, once, and handed down."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -22,13 +23,14 @@ from services.sync.domain import Node
 from services.sync.link import Children, Framer, Uplink, Watcher
 from services.sync.link.below import Below, Numbering
 from services.sync.restores import Restores
-from services.sync.servicer import SyncServicer, to_node
+from services.sync.servicer import DirectiveServicer, SyncServicer, to_node
 from services.sync.subscriber import KINDS
 from services.sync.usecases import Sync
+from services.sync.usecases.directives import Directives
 from services.sync.usecases.down import Down
 from services.sync.usecases.subscribers import Subscribers
 from services.sync.usecases.watching import Watching
-from smartunion.sync.v1 import sync_pb2_grpc
+from smartunion.sync.v1 import directive_pb2_grpc, sync_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -73,6 +75,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     ]
 
     watching = Watching(sync)
+    directives = Directives(sync)
     numbering = Numbering(settings.database_url, sync, watching)
     below = Below(watching, numbering, children, parts.carrier)
 
@@ -89,10 +92,13 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
             (sync_pb2_grpc.add_SyncServiceServicer_to_server,
              SyncServicer(sync, down, restores, watcher.proofs, differences, watching,
                           Subscribers(sync, below), nats_url=settings.nats_public_url, stop=stop)),
+            (directive_pb2_grpc.add_DirectiveServiceServicer_to_server,
+             DirectiveServicer(directives)),
         ],
         background=[
             *(framer.run() for framer in framers), uplink.run(), watcher.run(), children.run(),
-            healer.run(), numbering.run(), below.run(), hand_down_forever(down),
+            healer.run(), numbering.run(), below.run(),
+            forever(down.hand_down, 2.0), forever(directives.receive, 0.5),
             free_forever(
                 sync, timedelta(days=settings.keep_days), timedelta(days=settings.detach_days),
                 parent=bool(settings.parent),
@@ -122,12 +128,12 @@ async def free_forever(sync: Sync, keep: timedelta, detach: timedelta, *, parent
         await asyncio.sleep(min(60.0, max(1.0, keep.total_seconds())))
 
 
-async def hand_down_forever(down: Down) -> None:
-    """Hand down the keys of nodes below that are new, every two seconds."""
+async def forever(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Do it again and again, with a pause between."""
     while True:
         with suppress(*PASSING):
-            await down.hand_down()
-        await asyncio.sleep(2)
+            await work()
+        await asyncio.sleep(seconds)
 
 
 async def main() -> None:

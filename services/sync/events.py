@@ -8,6 +8,7 @@ from uuid import UUID
 from kit.log import Change
 from kit.records import DOWN, Kind
 from services.sync.domain import Held, Node
+from services.sync.domain.directives import Directive, Report, State
 from smartunion.sync.v1 import events_pb2, records_pb2
 
 
@@ -54,6 +55,94 @@ TRUSTED = Kind(
     parse=parse_trusted,
     channel=DOWN,
 )
+
+
+def parse_directive(public: bytes) -> tuple[Any, ...]:
+    """The fields of a section `public` of a directive.  Raises ValueError if it is none."""
+    section = records_pb2.PublicDirective.FromString(public)
+    if len(section.expected) % 16 or len(section.parent) not in (0, 16):
+        raise ValueError("no ids")
+    return (
+        section.title, section.text, section.subtree, section.levels, section.due_seconds,
+        section.create_seconds, section.expected, section.parent,
+    )  # fmt: skip
+
+
+DIRECTIVES = Kind(
+    name="directives",
+    table="directives",
+    fields={
+        "title": "text",
+        "text": "text",
+        "subtree": "text",
+        "levels": "text",
+        "due_seconds": "bigint",
+        "create_seconds": "bigint",
+        "expected": "bytea",
+        "parent": "bytea",
+    },
+    parse=parse_directive,
+    channel=DOWN,
+)
+
+
+def parse_report(public: bytes) -> tuple[Any, ...]:
+    """The fields of a section `public` of a report.  Raises ValueError if it is none."""
+    section = records_pb2.PublicDirectiveReport.FromString(public)
+    state = int(State(section.state))
+    return UUID(bytes=section.directive), state, section.reason, section.report_seconds
+
+
+REPORTS = Kind(
+    name="directive_reports",
+    table="directive_reports",
+    fields={"directive": "uuid", "state": "smallint", "reason": "text", "report_seconds": "bigint"},
+    parse=parse_report,
+)
+
+_REPORTED = {
+    State.RECEIVED: events_pb2.DirectiveReceived,
+    State.READ: events_pb2.DirectiveRead,
+    State.BROKEN_DOWN: events_pb2.DirectiveBrokenDown,
+    State.COMPLETED: events_pb2.DirectiveCompleted,
+    State.REFUSED: events_pb2.DirectiveRefused,
+}
+
+
+def issued(directive: Directive) -> Change:
+    """The record of a directive, new."""
+    section = records_pb2.PublicDirective(
+        salt=os.urandom(16), title=directive.title, text=directive.text,
+        subtree=directive.subtree, levels=",".join(directive.levels),
+        due_seconds=int(directive.due_time.timestamp()),
+        create_seconds=int(directive.create_time.timestamp()),
+        expected=b"".join(node.bytes for node in directive.expected),
+        parent=directive.parent.bytes if directive.parent else b"",
+    )  # fmt: skip
+    return Change(
+        kind=DIRECTIVES, id=directive.id, version=1, before=None,
+        public=section.SerializeToString(deterministic=True),
+        event=events_pb2.DirectiveIssued(directive=directive.name),
+        event_time=directive.create_time,
+    )  # fmt: skip
+
+
+def reported(report: Report, held: Held | None) -> Change:
+    """The record of what this node reports of a directive."""
+    salt = os.urandom(16)
+    if held is not None:
+        salt = records_pb2.PublicDirectiveReport.FromString(held.public).salt
+    section = records_pb2.PublicDirectiveReport(
+        salt=salt, directive=report.directive.bytes, state=report.state, reason=report.reason,
+        report_seconds=int(report.report_time.timestamp()),
+    )  # fmt: skip
+    return Change(
+        kind=REPORTS, id=report.id, version=held.version + 1 if held else 1,
+        before=held.hash if held else None,
+        public=section.SerializeToString(deterministic=True),
+        event=_REPORTED[report.state](directive=f"directives/{report.directive}"),
+        event_time=report.report_time,
+    )  # fmt: skip
 
 
 def joined(node: Node, *, at: datetime) -> Change:

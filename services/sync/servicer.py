@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from kit import accounts, ranges
 from kit.ranges import Difference, State
@@ -15,15 +17,18 @@ from kit.trust import NodeKey
 from services.sync import domain
 from services.sync.differences import Differences
 from services.sync.domain import Node, NodeState, Proof, Stream, StreamKey, Verdict
+from services.sync.domain.directives import Progress, Report
+from services.sync.domain.directives import State as DirectiveState
 from services.sync.domain.watching import EventFilter, Subscriber
 from services.sync.restores import Restores
 from services.sync.usecases import Sync, key_of, to_receipt, to_stream
+from services.sync.usecases.directives import Directives, Draft, Overview
 from services.sync.usecases.down import Down, is_from_above
 from services.sync.usecases.subscribers import Subscribers
 from services.sync.usecases.watching import Watched, Watching
 from smartunion.event.v1 import log_pb2
+from smartunion.sync.v1 import directive_pb2, directive_pb2_grpc, sync_pb2_grpc
 from smartunion.sync.v1 import sync_pb2 as pb
-from smartunion.sync.v1 import sync_pb2_grpc
 
 WATCH_EVERY = 0.5
 """Seconds between two looks at the network for those who follow it."""
@@ -274,9 +279,116 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         )
 
 
+class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
+    def __init__(self, directives: Directives) -> None:
+        self._directives = directives
+
+    async def CreateDirective(
+        self, request: directive_pb2.CreateDirectiveRequest, context: Context
+    ) -> directive_pb2.Directive:
+        asked = request.directive
+        draft = Draft(
+            title=asked.title, text=asked.text, subtree=asked.subtree, levels=tuple(asked.levels),
+            due_time=_time(asked.due_time),
+            parent=uuid_in(asked.parent, "directives", field="directive.parent")
+            if asked.parent
+            else None,
+        )  # fmt: skip
+        call = call_of(request, request.request_id)
+        return to_directive(await self._directives.create(draft, call=call))
+
+    async def GetDirective(
+        self, request: directive_pb2.GetDirectiveRequest, context: Context
+    ) -> directive_pb2.Directive:
+        return to_directive(await self._directives.get(uuid_in(request.name, "directives")))
+
+    async def ListDirectives(
+        self, request: directive_pb2.ListDirectivesRequest, context: Context
+    ) -> directive_pb2.ListDirectivesResponse:
+        page = page_of(request)
+        found, key = await self._directives.page(page)
+        return directive_pb2.ListDirectivesResponse(
+            directives=[to_directive(one, parts=False) for one in found],
+            next_page_token=page.token(key),
+        )
+
+    async def ListDirectiveReports(
+        self, request: directive_pb2.ListDirectiveReportsRequest, context: Context
+    ) -> directive_pb2.ListDirectiveReportsResponse:
+        page = page_of(request)
+        directive = uuid_in(request.parent, "directives", field="parent")
+        found, key = await self._directives.reports(directive, page)
+        return directive_pb2.ListDirectiveReportsResponse(
+            reports=[to_report(node, report) for node, report in found],
+            next_page_token=page.token(key),
+        )
+
+    async def ReadDirective(
+        self, request: directive_pb2.ReadDirectiveRequest, context: Context
+    ) -> directive_pb2.Directive:
+        return await self._report(request, DirectiveState.READ)
+
+    async def CompleteDirective(
+        self, request: directive_pb2.CompleteDirectiveRequest, context: Context
+    ) -> directive_pb2.Directive:
+        return await self._report(request, DirectiveState.COMPLETED)
+
+    async def RefuseDirective(
+        self, request: directive_pb2.RefuseDirectiveRequest, context: Context
+    ) -> directive_pb2.Directive:
+        return await self._report(request, DirectiveState.REFUSED, reason=request.reason)
+
+    async def _report(
+        self, request: Any, state: DirectiveState, *, reason: str = ""
+    ) -> directive_pb2.Directive:
+        directive = uuid_in(request.name, "directives")
+        call = call_of(request, request.request_id)
+        return to_directive(
+            await self._directives.report(directive, state, reason=reason, call=call)
+        )
+
+
 def _child() -> UUID:
     """The child that calls a method that is open to nodes alone."""
     return UUID(caller.get().removeprefix("nodes/"))
+
+
+def to_directive(overview: Overview, *, parts: bool = True) -> directive_pb2.Directive:
+    directive = overview.directive
+    return directive_pb2.Directive(
+        name=directive.name, title=directive.title, text=directive.text,
+        subtree=directive.subtree, levels=directive.levels, due_time=directive.due_time,
+        parent=f"directives/{directive.parent}" if directive.parent else "",
+        origin=f"nodes/{directive.origin}", create_time=directive.create_time,
+        progress=to_progress(overview.progress),
+        parts=[
+            directive_pb2.DirectivePart(node=f"nodes/{node}", progress=to_progress(part))
+            for node, part in overview.parts.items()
+            if parts and part.expected
+        ],
+        report=to_report(None, overview.report) if overview.report else None,
+    )  # fmt: skip
+
+
+def to_progress(progress: Progress) -> directive_pb2.DirectiveProgress:
+    states = {state.name.lower(): count for state, count in progress.states.items()}
+    return directive_pb2.DirectiveProgress(
+        expected=progress.expected, silent=progress.silent, overdue=progress.overdue, **states
+    )
+
+
+def to_report(node: Node | None, report: Report | None) -> directive_pb2.DirectiveReport:
+    shown = directive_pb2.DirectiveReport(
+        node=f"nodes/{node.id}" if node else "", display_name=node.display_name if node else ""
+    )
+    if report is not None:
+        shown.MergeFrom(
+            directive_pb2.DirectiveReport(
+                node=f"nodes/{report.node}", state=report.state.name, reason=report.reason,
+                report_time=report.report_time,
+            )
+        )  # fmt: skip
+    return shown
 
 
 def from_proof(proof: log_pb2.Proof) -> Proof:
@@ -380,6 +492,11 @@ def _record_state(state: State | None) -> pb.RecordState | None:
     if state is None:
         return None
     return pb.RecordState(owner_epoch=state.owner_epoch, version=state.version)
+
+
+def _time(asked: Timestamp) -> datetime:
+    """A time in a request, whatever its number: before 1970 and after 2100 are as bad as these."""
+    return datetime.fromtimestamp(min(max(asked.seconds, 0), 4_102_444_800), UTC)
 
 
 def _duration(age: timedelta | None) -> Duration | None:

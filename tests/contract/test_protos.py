@@ -15,7 +15,9 @@ from smartunion.event.v1 import access_pb2
 
 PROTOS = Path(__file__).parents[2] / "protos"
 SERVED = [
-    importlib.import_module(f"{'.'.join(path.relative_to(PROTOS).with_suffix('').parts)}_pb2").DESCRIPTOR
+    importlib.import_module(
+        f"{'.'.join(path.relative_to(PROTOS).with_suffix('').parts)}_pb2"
+    ).DESCRIPTOR
     for path in sorted(PROTOS.rglob("*.proto"))
 ]
 

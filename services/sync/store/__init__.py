@@ -10,6 +10,7 @@ from kit.db import Connection
 from kit.log import Change, Outbox
 from kit.sealing import Sealer
 from services.sync.domain import Held, Invitation, Node, Stream, StreamKey
+from services.sync.store.directives import DirectiveReports, Directives
 from services.sync.store.down import TrustedKeys
 from services.sync.store.watching import Arrivals, Subscribers
 from smartunion.sync.v1 import frame_pb2
@@ -524,6 +525,8 @@ class Store:
         self.frames = Frames(conn)
         self.arrivals = Arrivals(conn)
         self.trusted_keys = TrustedKeys(conn)
+        self.directives = Directives(conn)
+        self.directive_reports = DirectiveReports(conn)
         self.subscribers = Subscribers(conn)
         self.outbox = Outbox(conn)
         self.calls = Calls(conn, sealer)
