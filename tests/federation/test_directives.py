@@ -1,4 +1,4 @@
-"""A directive reaches whom it is addressed to, each says what became of it, and the parts add up."""
+"""A directive reaches whom it is addressed to, each reports on it, and the parts add up."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
