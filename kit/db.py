@@ -39,7 +39,7 @@ class Session(asyncpg.Connection):
 
     Nothing here sets a variable, listens or holds a cursor past its transaction, and a session's
     advisory lock is undone where it was taken.  So the statement is spared by which asyncpg wipes
-    a session after each use: a quarter of the time of a read.
+    a session after each use.
     """
 
     def get_reset_query(self) -> str:
