@@ -14,14 +14,17 @@ from kit.server import Assembly, CannotServe, Parts
 from kit.telemetry import setup_logging
 from kit.tree import seeded
 from services.notify.config import Settings
-from services.notify.servicer import MyInboxServicer, NotifyServicer
+from services.notify.servicer import MyInboxServicer, MyVoiceServicer, NotifyServicer
 from services.notify.store import Reads, Store
+from services.notify.store.voices import Keys
 from services.notify.subscriber import KINDS, enrol
 from services.notify.usecases import Means
 from services.notify.usecases.bell import Bell
 from services.notify.usecases.counts import Counting
 from services.notify.usecases.inbox import Inboxes
+from services.notify.usecases.keys import Keys as NodeKeys
 from services.notify.usecases.notices import Notices
+from services.notify.usecases.voices import Voices
 from smartunion.notify.v1 import notify_pb2_grpc as grpc_pb
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -37,7 +40,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Assembly:
     """The parts of notify."""
-    reads = Reads(parts.pool, settings.node)
+    keys = Keys(parts.sealer, settings.secret("node.key"))
+    reads = Reads(parts.pool, keys, settings.node)
     bell = Bell(reads, stop)
 
     def committed() -> None:
@@ -45,7 +49,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         bell.wake.set()
 
     means = Means(
-        database=Database(parts.pool, lambda conn: Store(conn, parts.sealer, settings.node)),
+        database=Database(parts.pool, lambda conn: Store(conn, keys, settings.node)),
         reads=reads,
         node=settings.node,
         home=await seeded(settings.organization, parts.pool),
@@ -56,9 +60,11 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         stub=parts.peers["membership"], metadata=parts.metadata, carrier=parts.carrier,
         effect=enrol,
     )  # fmt: skip
+    voices = Voices(means, NodeKeys(parts.peers["sync"], parts.metadata))
     return Assembly(
         services=[
-            (grpc_pb.add_NotifyServiceServicer_to_server, NotifyServicer(Notices(means))),
+            (grpc_pb.add_NotifyServiceServicer_to_server, NotifyServicer(Notices(means), voices)),
+            (grpc_pb.add_MyVoiceServiceServicer_to_server, MyVoiceServicer(voices)),
             (grpc_pb.add_MyInboxServiceServicer_to_server, MyInboxServicer(Inboxes(means, bell))),
         ],
         background=[members.run(), bell.run(), Counting(means).run()],

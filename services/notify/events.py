@@ -1,16 +1,24 @@
 """What notify announces, and the section `public` of its records: the only way out."""
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 from uuid import UUID
 
 from google.protobuf.message import DecodeError, Message
 
 from kit.log import Change
-from kit.records import Kind
+from kit.organizations import Level
+from kit.records import DOWN, Kind
 from services.notify.domain import notices as domain
+from services.notify.domain import voices
 from services.notify.domain.notices import Notice, ReadCount
+from services.notify.domain.voices import Action, Step, Voice
 from smartunion.notify.v1 import events_pb2 as pb
-from smartunion.notify.v1.records_pb2 import PublicNotice, PublicReadCount
+from smartunion.notify.v1.records_pb2 import (
+    PublicHandling,
+    PublicNotice,
+    PublicReadCount,
+    PublicVoice,
+)
 
 LAST_SECOND = 253402300799
 """Of the year 9999, after which no calendar here goes."""
@@ -42,7 +50,7 @@ NOTICES = Kind(
     table="notices",
     fields={"organization": "uuid", "expire_seconds": "bigint"},
     parse=parse_notice,
-    channel="records",
+    channel=DOWN,
 )
 
 
@@ -88,4 +96,123 @@ def count_change(count: ReadCount, fact: domain.NoticeRead) -> Change:
         public=public.SerializeToString(deterministic=True),
         event=pb.MessageRead(notice=fact.notice, readers=fact.readers),
         event_time=fact.occur_time,
+    )  # fmt: skip
+
+
+def parse_voice(section: bytes) -> tuple[Any, ...]:
+    """The columns of a section of `voices`.  Raises ValueError if it is none."""
+    public = section_of(PublicVoice, section)
+    if len(public.commitment) != 32:
+        raise ValueError("commitment")
+    return (UUID(bytes=public.organization),)
+
+
+def parse_handling(section: bytes) -> tuple[Any, ...]:
+    """The columns of a section of `handlings` or `replies`.
+
+    Raises:
+        ValueError: if it is none, or of a level or action that this version does not know.
+    """
+    public = section_of(PublicHandling, section)
+    action, _ = Action(public.action), Level(public.level)
+    if (action is Action.PASSED_ON) != (len(public.addressee) == 16):
+        raise ValueError("addressee")
+    UUID(bytes=public.organization)
+    addressee = UUID(bytes=public.addressee) if public.addressee else None
+    return UUID(bytes=public.voice), UUID(bytes=public.voice_origin), int(action), addressee
+
+
+_HANDLING_FIELDS = {
+    "voice": "uuid", "voice_origin": "uuid", "action": "smallint", "addressee": "uuid",
+}  # fmt: skip
+VOICES = Kind(
+    name="voices",
+    table="voices",
+    fields={"organization": "uuid"},
+    parse=parse_voice,
+    channel="urgent",
+)
+HANDLINGS = Kind(
+    name="handlings",
+    table="handlings",
+    fields=_HANDLING_FIELDS,
+    parse=parse_handling,
+    channel="urgent",
+)
+REPLIES = Kind(
+    name="replies",
+    table="replies",
+    fields=_HANDLING_FIELDS,
+    parse=parse_handling,
+    channel=DOWN,
+)
+
+
+def announce(fact: voices.Fact) -> Message:
+    """The event that carries `fact` to whoever listens."""
+    match fact:
+        case voices.VoiceRaised(voice=voice, organization=organization):
+            return pb.VoiceRaised(voice=voice, organization=organization)
+        case voices.VoiceHandled(voice=voice, organization=organization, action=action):
+            event: Message = _HANDLED[action](voice=voice, organization=organization)
+            return event
+        case _:
+            assert_never(fact)
+
+
+_HANDLED: dict[Action, Any] = {
+    Action.PASSED_ON: pb.VoicePassedOn,
+    Action.ANSWERED: pb.VoiceAnswered,
+    Action.CLOSED: pb.VoiceClosed,
+}
+
+
+def voice_change(voice: Voice, fact: voices.VoiceRaised) -> Change:
+    """The line of the log for a voice that is raised."""
+    public = PublicVoice(
+        salt=bytes.fromhex(voice.header.salt), organization=voice.organization.bytes,
+        commitment=bytes.fromhex(voice.commitment),
+    )  # fmt: skip
+    return Change(
+        kind=VOICES, id=voice.id, version=1, before=None,
+        public=public.SerializeToString(deterministic=True), event=announce(fact),
+        event_time=fact.occur_time,
+    )  # fmt: skip
+
+
+def handling_change(
+    voice: Voice, step: Step, fact: voices.VoiceHandled, *, salt: str, sealed: bytes
+) -> Change:
+    """The line of the log for what this level did.
+
+    Args:
+        sealed: if it was passed on, the text for the addressee.
+    """
+    return _change(HANDLINGS, voice, step, announce(fact), salt=salt, sealed=sealed)
+
+
+def reply_change(voice: Voice, step: Step, *, salt: str, sealed: bytes) -> Change:
+    """The same for the nodes below.
+
+    Args:
+        sealed: the answer or the reason, for the node where the voice was raised.
+    """
+    event = pb.VoiceReplied(
+        voice=voice.name, organization=f"organizations/{step.office.organization}"
+    )
+    return _change(REPLIES, voice, step, event, salt=salt, sealed=sealed)
+
+
+def _change(
+    kind: Kind, voice: Voice, step: Step, event: Message, *, salt: str, sealed: bytes
+) -> Change:
+    public = PublicHandling(
+        salt=bytes.fromhex(salt), voice=voice.id.bytes, voice_origin=voice.header.origin.bytes,
+        organization=step.office.organization.bytes, level=step.office.level, action=step.action,
+        addressee=step.addressee.bytes if step.addressee else b"", sealed_text=sealed,
+    )  # fmt: skip
+    return Change(
+        kind=kind, id=step.id, version=1, before=None,
+        public=public.SerializeToString(deterministic=True), event=event,
+        event_time=step.handle_time,
     )  # fmt: skip

@@ -25,6 +25,7 @@ class MessageKind(IntEnum):
 
     NOTICE = 1
     WELCOME = 2
+    VOICE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +33,16 @@ class Message:
     """What one member sees of one thing: messages are derived, and no row is kept of them."""
 
     id: UUID
-    """A UUIDv7: that of the notice, or of the member who is welcomed."""
+    """A UUIDv7: of the notice, of the member who is welcomed, or of what was done about a voice."""
     kind: MessageKind
     title: str
     text: str
     organization: UUID
-    """Whose members are addressed."""
+    """Whose members are addressed, or whose office did something about a voice."""
     expire_time: datetime | None
     unread: bool
+    voice: UUID | None = None
+    """About which something was done."""
 
     @property
     def name(self) -> str:
@@ -56,15 +59,17 @@ class Arrival:
 
     id: UUID
     path: str
-    """Of the organisation whose members are addressed."""
+    """Of the organisation whose members are addressed; or empty."""
+    member: UUID | None
+    """Who alone is addressed; or None."""
 
-    def is_for(self, path: str) -> bool:
+    def is_for(self, member: UUID, path: str) -> bool:
         """Whether a member of the organisation at `path` is addressed.
 
-        >>> Arrival(id=UUID(int=1), path="0.51").is_for("0.51.5101")
+        >>> Arrival(id=UUID(int=1), path="0.51", member=None).is_for(UUID(int=2), "0.51.5101")
         True
         """
-        return f"{path}.".startswith(f"{self.path}.")
+        return self.member == member or (self.path != "" and f"{path}.".startswith(f"{self.path}."))
 
 
 def ancestors(path: str) -> list[str]:

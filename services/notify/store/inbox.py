@@ -9,17 +9,25 @@ from kit.ids import first_uuid7, time_of
 from kit.roll import Enrolled
 from services.notify.domain.inbox import Arrival, Message, MessageKind, ancestors
 from services.notify.domain.notices import LONGEST
-from smartunion.notify.v1.records_pb2 import PublicNotice
+from services.notify.domain.voices import Action
+from services.notify.store.voices import Keys, own_text, reply_text
+from smartunion.notify.v1.records_pb2 import PublicHandling, PublicNotice
 
 EVER = 0
 """Before every transaction."""
+
+TITLES = {
+    Action.PASSED_ON: "您的诉求已转交上级工会",
+    Action.ANSWERED: "您的诉求有了答复",
+    Action.CLOSED: "您的诉求已办结",
+}
 
 # Each part is a short walk along an index, so the page costs the same however many there are.
 MESSAGES = f"""
     SELECT message.*, NOT EXISTS (SELECT FROM reads
                                    WHERE reads.message = message.id AND reads.member = $1) AS unread
       FROM (
-        (SELECT notice.*, '' AS title, '' AS text
+        (SELECT notice.*, '' AS title, '' AS text, NULL::bytea AS sealed
            FROM organizations above CROSS JOIN LATERAL (
                 SELECT id, {MessageKind.NOTICE:d} AS kind, organization, public
                   FROM notices
@@ -28,18 +36,29 @@ MESSAGES = f"""
                  ORDER BY id DESC LIMIT $5) notice
           WHERE above.path = ANY ($2))
         UNION ALL
-        (SELECT $1, {MessageKind.WELCOME:d}, $8, ''::bytea, title, text
+        (SELECT $1, {MessageKind.WELCOME:d}, $8, ''::bytea, title, text, NULL
            FROM welcomes JOIN organizations ON id = organization
           WHERE path = ANY ($2) AND effective_time <= $9 AND $1 < $3 AND $4 = '{EVER}'
           ORDER BY length(path) DESC, effective_time DESC LIMIT 1)
+        UNION ALL
+        (SELECT step.id, {MessageKind.VOICE:d}, $8, step.public, '', '', handling_texts.text
+           FROM raisings CROSS JOIN LATERAL (
+                SELECT id, public, arrival FROM handlings
+                 WHERE voice = raisings.voice AND origin = $10
+                 UNION ALL
+                SELECT id, public, arrival FROM replies
+                 WHERE voice = raisings.voice AND voice_origin = $10 AND origin <> $10) step
+           LEFT JOIN handling_texts ON handling = step.id
+          WHERE member = $1 AND step.id < $3 AND arrival >= $4::text::xid8
+          ORDER BY step.id DESC LIMIT $5)
       ) message
      ORDER BY id DESC LIMIT $5
 """
 
 
 class Inbox:
-    def __init__(self, conn: "Connection | Pool") -> None:
-        self._conn = conn
+    def __init__(self, conn: "Connection | Pool", keys: Keys, node: UUID) -> None:
+        self._conn, self._keys, self._node = conn, keys, node
 
     async def page(
         self, member: Enrolled, *, at: datetime, before: UUID, since: int = EVER, limit: int
@@ -52,9 +71,9 @@ class Inbox:
         rows = await self._conn.fetch(
             MESSAGES, member.id, ancestors(member.path), before, str(since), limit,
             int(at.timestamp()), first_uuid7(at - LONGEST), member.organization,
-            _admission_time(member.id),
+            _admission_time(member.id), self._node,
         )  # fmt: skip
-        return [_message(row) for row in rows]
+        return [self._message(row) for row in rows]
 
     async def horizon(self) -> int:
         """The transaction before which all is decided: what arrives later is of it or after it."""
@@ -66,11 +85,19 @@ class Inbox:
         """What has come for whom, since a horizon."""
         rows = await self._conn.fetch(
             """
-            SELECT notice.id, path
+            SELECT notice.id, path, NULL::uuid AS member
               FROM notices notice JOIN organizations ON organizations.id = organization
              WHERE arrival >= $1::text::xid8
+            UNION ALL
+            SELECT id, '', member
+              FROM (SELECT id, voice FROM handlings
+                     WHERE arrival >= $1::text::xid8 AND origin = $2
+                    UNION ALL
+                    SELECT id, voice FROM replies
+                     WHERE arrival >= $1::text::xid8 AND voice_origin = $2) step
+              JOIN raisings USING (voice)
             """,
-            str(since),
+            str(since), self._node,
         )  # fmt: skip
         return [Arrival(**row) for row in rows]
 
@@ -81,6 +108,31 @@ class Inbox:
             message, member,
         )  # fmt: skip
 
+    def _message(self, row: Any) -> Message:
+        title, text, organization = row["title"], row["text"], row["organization"]
+        expire_time = voice = None
+        match MessageKind(row["kind"]):
+            case MessageKind.NOTICE:
+                notice = PublicNotice.FromString(row["public"])
+                title, text = notice.title, notice.text
+                expire_time = datetime.fromtimestamp(notice.expire_seconds, UTC)
+            case MessageKind.VOICE:
+                step = PublicHandling.FromString(row["public"])
+                voice, organization = UUID(bytes=step.voice), UUID(bytes=step.organization)
+                title = TITLES[Action(step.action)]
+                text = self._text(voice, row, step)
+            case MessageKind.WELCOME:
+                pass
+        return Message(
+            id=row["id"], kind=MessageKind(row["kind"]), title=title, text=text, voice=voice,
+            organization=organization, expire_time=expire_time, unread=row["unread"],
+        )  # fmt: skip
+
+    def _text(self, voice: UUID, row: Any, step: PublicHandling) -> str:
+        if row["sealed"] is not None:
+            return own_text(self._keys, row["id"], row["sealed"])
+        return reply_text(self._keys, voice, row["id"], step.sealed_text)
+
 
 def _admission_time(member: UUID) -> datetime | None:
     """When a member was admitted: what its id says.  None if it says nothing."""
@@ -88,15 +140,3 @@ def _admission_time(member: UUID) -> datetime | None:
         return time_of(member)
     except ValueError:
         return None
-
-
-def _message(row: Any) -> Message:
-    title, text, expire_time = row["title"], row["text"], None
-    if row["kind"] == MessageKind.NOTICE:
-        public = PublicNotice.FromString(row["public"])
-        title, text = public.title, public.text
-        expire_time = datetime.fromtimestamp(public.expire_seconds, UTC)
-    return Message(
-        id=row["id"], kind=MessageKind(row["kind"]), title=title, text=text,
-        organization=row["organization"], expire_time=expire_time, unread=row["unread"],
-    )  # fmt: skip

@@ -10,7 +10,8 @@ from kit.db import Database
 from kit.headers import Header
 from kit.ids import uuid_of
 from kit.organizations import Organization
-from kit.rpc import Page, PageTokenForeign
+from kit.roll import Enrolled
+from kit.rpc import Page, PageTokenForeign, caller, uuid_in
 from services.notify.store import Reads, Store
 
 LAST = UUID(int=2**128 - 1)
@@ -35,7 +36,17 @@ class Means:
 
     def new_header(self) -> Header:
         """The header of a record that this node makes."""
-        return Header(origin=self.node, salt=secrets.token_hex(16))
+        return Header(origin=self.node, salt=new_salt())
+
+
+def new_salt() -> str:
+    """32 hex digits that nobody can guess."""
+    return secrets.token_hex(16)
+
+
+async def member_who_calls(means: Means) -> Enrolled:
+    """Raises NotAMember unless an active member of this node calls."""
+    return await means.reads.roll.member(uuid_in(caller.get(), "members"))
 
 
 def before(page: Page) -> UUID:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from kit.carrier import waited
 from kit.db import PASSING
+from services.notify.domain.inbox import Arrival
 from services.notify.store import Reads
 from services.notify.store.inbox import EVER
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 class Watcher:
     """A member who watches."""
 
+    member: UUID
     path: str
     """Of the member's organisation."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -42,9 +44,9 @@ class Bell:
         return self._stop.is_set()
 
     @contextmanager
-    def watching(self, path: str) -> Iterator[Watcher]:
+    def watching(self, member: UUID, path: str) -> Iterator[Watcher]:
         """Somebody watches until the end of the block."""
-        watcher = Watcher(path)
+        watcher = Watcher(member, path)
         self._watchers.add(watcher)
         try:
             yield watcher
@@ -70,11 +72,13 @@ class Bell:
             if since == EVER:  # Those who came meanwhile have not been told of anything.
                 self._wake(self._watchers)
             fresh = [one for one in arrivals if one.id not in known]
-            self._wake(
-                {one for one in self._watchers if any(new.is_for(one.path) for new in fresh)}
-            )
+            self._wake({one for one in self._watchers if _concern(fresh, one)})
             since, known = following, {one.id for one in arrivals}
 
     def _wake(self, watchers: Iterable[Watcher]) -> None:
         for watcher in watchers:
             watcher.woken.set()
+
+
+def _concern(arrivals: Iterable[Arrival], watcher: Watcher) -> bool:
+    return any(one.is_for(watcher.member, watcher.path) for one in arrivals)

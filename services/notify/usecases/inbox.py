@@ -5,10 +5,10 @@ from dataclasses import replace
 from uuid import UUID
 
 from kit.roll import Enrolled
-from kit.rpc import Page, caller, uuid_in
+from kit.rpc import Page
 from services.notify.domain.inbox import InboxTokenForeign, Message, MessageNotFound
 from services.notify.store.inbox import EVER
-from services.notify.usecases import LAST, Means, before
+from services.notify.usecases import LAST, Means, before, member_who_calls
 from services.notify.usecases.bell import Bell
 
 MOST_AT_ONCE = 200
@@ -38,7 +38,7 @@ class Inboxes:
         since = await self._horizon_of(token)
         told = set[UUID]()
         member = await member_who_calls(self._means)
-        with self._bell.watching(member.path) as watcher:
+        with self._bell.watching(member.id, member.path) as watcher:
             while not self._bell.stopping:
                 following = await self._reads.inbox.horizon()
                 found = list[Message]()
@@ -93,8 +93,3 @@ class Inboxes:
         if found[0].unread:
             await self._reads.inbox.mark(member.id, message)
         return replace(found[0], unread=False)
-
-
-async def member_who_calls(means: Means) -> Enrolled:
-    """Raises NotAMember unless an active member of this node calls."""
-    return await means.reads.roll.member(uuid_in(caller.get(), "members"))

@@ -140,6 +140,20 @@ class Counter:
         assert not parked
         return record
 
+    async def raise_(self, text: str = "食堂太贵。", *, by: str = "") -> pb.Voice:
+        """A voice of a member; of a new one if none is given."""
+        request = pb.RaiseVoiceRequest(text=text, request_id=str(uuid4()))
+        answer: pb.Voice = await self.ask(request, by=by or await self.member())
+        return answer
+
+    async def answer(self, voice: str, text: str = "下月起降价。") -> pb.Voice:
+        answer: pb.Voice = await self.ask(pb.AnswerVoiceRequest(name=voice, text=text))
+        return answer
+
+    async def close(self, voice: str, reason: str = "已解决") -> pb.Voice:
+        answer: pb.Voice = await self.ask(pb.CloseVoiceRequest(name=voice, reason=reason))
+        return answer
+
     async def inbox(self, member: str, **request: Any) -> list[pb.Message]:
         """What a member finds, newest first."""
         answer = await self.ask(pb.ListMyMessagesRequest(**request), by=member)

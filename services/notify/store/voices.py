@@ -1,0 +1,243 @@
+"""The tables of voices and of what was done about them, and the texts that may be read here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.message import DecodeError
+
+from kit.db import Connection, Pool
+from kit.envelopes import open_with, seal_to
+from kit.headers import Header
+from kit.log import Change
+from kit.organizations import Level
+from kit.sealing import Sealer
+from services.notify.domain.voices import (
+    Action,
+    Office,
+    Step,
+    Voice,
+    VoiceNotFound,
+    VoiceState,
+    chained,
+)
+from smartunion.notify.v1.records_pb2 import PublicHandling, PublicVoice, VoiceText
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What this node seals and opens with."""
+
+    sealer: Sealer
+    node_key: bytes
+    """Opens envelopes that other nodes sealed for this one."""
+
+
+VOICE = """
+    SELECT voice.id, voice.origin, voice.version, voice.hash, voice.public, member, text
+      FROM voices voice LEFT JOIN raisings ON raisings.voice = voice.id AND voice.origin = $1
+"""
+# How it stands at this node: see domain.voices.Voice.state_at.
+STATE_HERE = f"""
+    CASE WHEN voice.origin <> $1
+              AND NOT EXISTS (SELECT FROM handlings
+                               WHERE voice = voice.id AND voice_origin = voice.origin
+                                 AND addressee = $1)
+         THEN {VoiceState.ELSEWHERE:d}
+         ELSE {VoiceState.WAITING:d} + coalesce(
+              (SELECT max(action) FROM handlings
+                WHERE voice = voice.id AND voice_origin = voice.origin AND origin = $1), 0) END
+"""
+STEPS = """
+    SELECT step.*, text
+      FROM (SELECT id, origin, voice, public, false AS reply FROM handlings WHERE voice = ANY ($2)
+            UNION ALL
+            SELECT id, origin, voice, public, true FROM replies
+             WHERE voice = ANY ($2) AND origin <> $1) step
+      LEFT JOIN handling_texts ON handling = step.id AND step.origin = $1
+"""
+
+
+class Voices:
+    def __init__(self, conn: "Connection | Pool", keys: Keys, node: UUID) -> None:
+        self._conn, self._keys, self._node = conn, keys, node
+
+    async def get(self, voice: UUID, *, lock: str = "") -> Voice:
+        """One voice, with the texts that may be read here.  Raises VoiceNotFound."""
+        rows = await self._conn.fetch(
+            f"{VOICE} WHERE voice.id = $2 ORDER BY voice.origin = $1 DESC LIMIT 1 {lock}",
+            self._node, voice,
+        )  # fmt: skip
+        if not rows:
+            raise VoiceNotFound(voice=f"voices/{voice}")
+        return (await self._with_steps(rows, texts=True))[0]
+
+    async def lock(self, voice: UUID) -> Voice:
+        """Like `get`, and holds the row until the transaction ends."""
+        return await self.get(voice, lock="FOR UPDATE OF voice")
+
+    async def page(self, path: str, *, state_here: int, after: UUID, limit: int) -> list[Voice]:
+        """Those of organisations at a path and below, oldest first, without texts.
+
+        Args:
+            state_here: a VoiceState at this node; 0 for all.
+        """
+        rows = await self._conn.fetch(
+            f"""
+            {VOICE}
+             WHERE organization IN (
+                   SELECT id FROM organizations
+                    WHERE path = $2 OR path >= $2 || '.' AND path < $2 || '/')
+               AND voice.id > $3 AND ($4 = 0 OR $4 = {STATE_HERE})
+             ORDER BY voice.id LIMIT $5
+            """,
+            self._node, path, after, state_here, limit,
+        )  # fmt: skip
+        return await self._with_steps(rows, texts=False)
+
+    async def page_of(self, member: UUID, *, before: UUID, limit: int) -> list[Voice]:
+        """Those that a member raised, newest first."""
+        rows = await self._conn.fetch(
+            f"""
+            {VOICE} WHERE member = $2 AND voice.id < $3 ORDER BY voice.id DESC LIMIT $4
+            """,
+            self._node, member, before, limit,
+        )  # fmt: skip
+        return await self._with_steps(rows, texts=True)
+
+    async def add(self, voice: Voice, change: Change) -> None:
+        text = VoiceText(opening=bytes.fromhex(voice.opening), text=voice.text)
+        await self._conn.execute(
+            """
+            WITH record AS (
+                INSERT INTO voices (origin, id, owner_epoch, version, hash, public, organization)
+                VALUES ($1, $2, $3, $4, $5, $6, $7)
+            )
+            INSERT INTO raisings (voice, member, text) VALUES ($2, $8, $9)
+            """,
+            self._node, voice.id, change.owner_epoch, change.version, change.hash, change.public,
+            voice.organization, voice.member,
+            self._keys.sealer.seal(text.SerializeToString(), f"raisings.text/{voice.id}"),
+        )  # fmt: skip
+
+    async def add_step(self, voice: Voice, step: Step, change: Change) -> None:
+        """What this node did, of kind `handlings` or `replies`."""
+        await self._conn.execute(
+            f"""
+            INSERT INTO {change.kind.table} (origin, id, owner_epoch, version, hash, public, voice,
+                                             voice_origin, action, addressee)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            """,
+            self._node, step.id, change.owner_epoch, change.version, change.hash, change.public,
+            voice.id, voice.header.origin, step.action, step.addressee,
+        )  # fmt: skip
+
+    async def keep_text(self, step: Step) -> None:
+        """Keep what this node answered, or why it did something."""
+        await self._conn.execute(
+            "INSERT INTO handling_texts (handling, text) VALUES ($1, $2)",
+            step.id, self._keys.sealer.seal(step.text.encode(), _at_rest(step.id)),
+        )  # fmt: skip
+
+    async def _with_steps(self, rows: Sequence[Any], *, texts: bool) -> list[Voice]:
+        found: dict[tuple[UUID, UUID], list[tuple[Any, PublicHandling]]] = {}
+        for step in await self._conn.fetch(STEPS, self._node, [row["id"] for row in rows]):
+            public = PublicHandling.FromString(step["public"])
+            key = step["voice"], UUID(bytes=public.voice_origin)
+            found.setdefault(key, []).append((step, public))
+        return [self._of(row, found.get((row["id"], row["origin"]), []), texts) for row in rows]
+
+    def _of(self, row: Any, found: Sequence[tuple[Any, PublicHandling]], texts: bool) -> Voice:
+        public = PublicVoice.FromString(row["public"])
+        header = Header(
+            origin=row["origin"], copy=row["origin"] != self._node, version=row["version"],
+            hash=row["hash"].hex(),
+        )  # fmt: skip
+        steps = [(_step(*one), one) for one in found]
+        voice = Voice(
+            id=row["id"], header=header, organization=UUID(bytes=public.organization),
+            commitment=public.commitment.hex(), member=row["member"],
+            steps=chained(row["origin"], [step for step, _ in steps]),
+        )  # fmt: skip
+        if not texts:
+            return voice
+        said, readable = self._own_text(row), list[Step]()
+        for step in voice.steps:
+            at, handling = next(one for known, one in steps if known is step)
+            text = self._text(voice, step, at, handling)
+            if step.addressee == self._node:
+                said = self._opened(voice, handling.sealed_text)
+                text = said.reason
+            readable.append(replace(step, text=text))
+        return replace(voice, steps=tuple(readable), text=said.text, opening=said.opening.hex())
+
+    def _own_text(self, row: Any) -> VoiceText:
+        """What was said to this node; empty if it was said to another."""
+        if row["text"] is None:
+            return VoiceText()
+        return VoiceText.FromString(
+            self._keys.sealer.open(row["text"], f"raisings.text/{row['id']}")
+        )
+
+    def _text(self, voice: Voice, step: Step, row: Any, public: PublicHandling) -> str:
+        """What this node wrote itself, or what a level above wrote to it."""
+        if row["text"] is not None:
+            return own_text(self._keys, step.id, row["text"])
+        if row["reply"] and voice.header.origin == self._node:
+            return reply_text(self._keys, voice.id, step.id, public.sealed_text)
+        return ""
+
+    def _opened(self, voice: Voice, sealed: bytes) -> VoiceText:
+        """What was sealed for this node; empty if it was not, or is broken."""
+        try:
+            plain = open_with(self._keys.node_key, sealed, _passed_on(voice.id, self._node))
+            return VoiceText.FromString(plain)
+        except (ValueError, DecodeError):
+            return VoiceText()
+
+
+def sealed_voice(seal_key: bytes, addressee: UUID, voice: Voice, reason: str) -> bytes:
+    """A voice, for the one node to which it is passed on."""
+    text = VoiceText(opening=bytes.fromhex(voice.opening), text=voice.text, reason=reason)
+    return seal_to(seal_key, text.SerializeToString(), _passed_on(voice.id, addressee))
+
+
+def sealed_reply(seal_key: bytes, voice: UUID, step: Step) -> bytes:
+    """An answer or a reason, for the node where the voice was raised."""
+    return seal_to(seal_key, step.text.encode(), _reply(voice, step.id))
+
+
+def own_text(keys: Keys, step: UUID, sealed: bytes) -> str:
+    """What this node answered, or why it did something."""
+    return keys.sealer.open(sealed, _at_rest(step)).decode()
+
+
+def reply_text(keys: Keys, voice: UUID, step: UUID, sealed: bytes) -> str:
+    """What a level above answered; empty if it was not sealed for this node, or is broken."""
+    try:
+        return open_with(keys.node_key, sealed, _reply(voice, step)).decode()
+    except ValueError:
+        return ""
+
+
+def _passed_on(voice: UUID, addressee: UUID) -> str:
+    return f"voices/{voice}/{addressee}"
+
+
+def _reply(voice: UUID, step: UUID) -> str:
+    return f"replies/{voice}/{step}"
+
+
+def _at_rest(step: UUID) -> str:
+    return f"handling_texts.text/{step}"
+
+
+def _step(row: Any, public: PublicHandling) -> Step:
+    office = Office(
+        node=row["origin"], organization=UUID(bytes=public.organization), level=Level(public.level)
+    )
+    return Step(
+        id=row["id"], office=office, action=Action(public.action),
+        addressee=UUID(bytes=public.addressee) if public.addressee else None,
+    )  # fmt: skip

@@ -1,0 +1,154 @@
+"""Voices: what members say, and what the officers of a level do about it."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+from uuid import UUID
+
+from kit.ids import uuid7, uuid_of
+from kit.organizations import organization_in
+from kit.rpc import Call, Page, PageTokenForeign
+from services.notify import events
+from services.notify.domain.voices import (
+    Action,
+    Office,
+    Step,
+    Voice,
+    VoiceHandled,
+    VoiceNotFound,
+    raise_voice,
+)
+from services.notify.store.voices import sealed_reply, sealed_voice
+from services.notify.usecases import Means, before, member_who_calls, new_salt
+from services.notify.usecases.keys import Keys
+
+FIRST = UUID(int=0)
+
+Handled: TypeAlias = tuple[Voice, Step, VoiceHandled, bytes]
+"""What was done, and what is sealed for the addressee if it was passed on."""
+
+
+class Voices:
+    def __init__(self, means: Means, keys: Keys) -> None:
+        self._means, self._keys = means, keys
+        home = means.home
+        self._office = Office(node=means.node, organization=home.id, level=home.level)
+
+    @property
+    def node(self) -> UUID:
+        """This node."""
+        return self._means.node
+
+    async def get(self, voice: UUID) -> Voice:
+        return await self._means.reads.voices.get(voice)
+
+    async def page(
+        self, parent: str, *, state_here: int, page: Page
+    ) -> tuple[list[Voice], str | None]:
+        """Those of `parent` and all below, oldest first, and the key of the next page."""
+        reads = self._means.reads
+        above = await reads.organizations.get(organization_in(parent, field="parent"), name=parent)
+        found = await reads.voices.page(
+            above.path, state_here=state_here, after=_after(page), limit=page.size + 1
+        )
+        return _shown(found, page)
+
+    async def pass_on(self, name: UUID, *, reason: str, call: Call) -> Voice:
+        """To the level above, which alone can open what is sealed for it.
+
+        Raises:
+            NoNodeAbove: if there is none.
+            KeysAway, KeyUnknown: if its key cannot be had.
+        """
+
+        async def decide(voice: Voice) -> Handled:
+            voice.check(Action.PASSED_ON, at=self.node)
+            addressee, seal_key = await self._keys.above(self.node)
+            passed, step, fact = voice.pass_on(
+                id=uuid7(), office=self._office, addressee=addressee, reason=reason
+            )
+            return passed, step, fact, sealed_voice(seal_key, addressee, voice, step.text)
+
+        return await self._handle(name, call, decide)
+
+    async def answer(self, name: UUID, *, text: str, call: Call) -> Voice:
+        async def decide(voice: Voice) -> Handled:
+            return *voice.answer(id=uuid7(), office=self._office, text=text), b""
+
+        return await self._handle(name, call, decide)
+
+    async def close(self, name: UUID, *, reason: str, call: Call) -> Voice:
+        async def decide(voice: Voice) -> Handled:
+            return *voice.close(id=uuid7(), office=self._office, reason=reason), b""
+
+        return await self._handle(name, call, decide)
+
+    async def _handle(
+        self, name: UUID, call: Call, decide: Callable[[Voice], Awaitable[Handled]]
+    ) -> Voice:
+        """What this level does: a record for the levels above and, if the voice comes from below,
+        one for the levels below.
+
+        Raises:
+            KeysAway, KeyUnknown: if nothing can be sealed for the node where it was raised.
+        """
+        async with self._means.database.transaction() as store:
+            if earlier := await store.calls.earlier(call, Voice):
+                return earlier
+            voice = await store.voices.lock(name)
+            handled, step, fact, sealed = await decide(voice)
+            changes = [events.handling_change(voice, step, fact, salt=new_salt(), sealed=sealed)]
+            if voice.header.copy:
+                reply = sealed_reply(await self._keys.of(voice.header.origin), voice.id, step)
+                changes.append(events.reply_change(voice, step, salt=new_salt(), sealed=reply))
+            for change in changes:
+                await store.voices.add_step(voice, step, change)
+            await store.voices.keep_text(step)
+            await store.outbox.put(*changes)
+            await store.calls.answer(call, handled)
+        self._means.committed()
+        return handled
+
+    async def raise_(self, text: str, *, call: Call) -> Voice:
+        """The voice of the member who calls, to the member's own organisation."""
+        member = await member_who_calls(self._means)
+        async with self._means.database.transaction() as store:
+            if earlier := await store.calls.earlier(call, Voice):
+                return earlier
+            voice, fact = raise_voice(
+                id=uuid7(), header=self._means.new_header(), organization=member.organization,
+                member=member.id, text=text, opening=new_salt(),
+            )  # fmt: skip
+            change = events.voice_change(voice, fact)
+            await store.voices.add(voice, change)
+            await store.outbox.put(change)
+            await store.calls.answer(call, voice)
+        self._means.committed()
+        return voice
+
+    async def get_mine(self, name: UUID) -> Voice:
+        """Raises VoiceNotFound unless the member who calls has raised it."""
+        member = await member_who_calls(self._means)
+        voice = await self._means.reads.voices.get(name)
+        if voice.member != member.id:
+            raise VoiceNotFound(voice=voice.name)
+        return voice
+
+    async def page_of_mine(self, page: Page) -> tuple[list[Voice], str | None]:
+        """Those of the member who calls, newest first, and the key of the next page."""
+        member = await member_who_calls(self._means)
+        found = await self._means.reads.voices.page_of(
+            member.id, before=before(page), limit=page.size + 1
+        )
+        return _shown(found, page)
+
+
+def _shown(found: list[Voice], page: Page) -> tuple[list[Voice], str | None]:
+    shown = found[: page.size]
+    return shown, str(shown[-1].id) if len(found) > page.size else None
+
+
+def _after(page: Page) -> UUID:
+    try:
+        return uuid_of(page.key) if page.key else FIRST
+    except ValueError:
+        raise PageTokenForeign() from None
