@@ -129,6 +129,19 @@ def organization_in(name: str, *, field: str = "name") -> UUID:
     raise OrganizationNameMalformed(field=field, name=name[:100])
 
 
+def near(divisions: Mapping[str, str], code: str) -> dict[str, str]:
+    """The divisions that are needed for what stands above and below one.
+
+    >>> near({"51": "四川省", "5101": "成都市", "5107": "绵阳市", "44": "广东省"}, "5101")
+    {'51': '四川省', '5101': '成都市'}
+    """
+    if code == NATION:
+        return dict(divisions)
+    return {
+        one: name for one, name in divisions.items() if one.startswith(code) or code.startswith(one)
+    }
+
+
 def tree(divisions: Mapping[str, str]) -> Iterator[Organization]:
     """The unions of the divisions, every one after its parent.
 

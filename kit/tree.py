@@ -11,6 +11,7 @@ from kit.organizations import (
     Organization,
     OrganizationNotFound,
     around,
+    near,
     organization_id,
     tree,
 )
@@ -82,7 +83,7 @@ async def seeded(code: str, pool: Pool) -> Organization:
     async with pool.acquire() as conn:
         if not await is_seeded(conn, version(code)):
             try:
-                organizations = around(tree(divisions()), code)
+                organizations = around(tree(near(divisions(), code)), code)
             except KeyError:
                 raise CannotServe(
                     f"organization = {code!r} is no division code; set 0 for the nation, or 2, 4, "

@@ -35,13 +35,22 @@ class Kind:
     service: str
     columns: Mapping[str, int]
     """Numbers of the fields of the section `public`."""
+    channel: str = "records"
+    """`down` travels to the nodes below, the others to those above."""
 
+
+HANDLING = {"voice": 2, "voice_origin": 3, "action": 6, "addressee": 7}
 
 KINDS = (
     Kind("members", "membership", {"organization": 2, "state": 3}),
     Kind("applications", "membership", {"organization": 2, "state": 3}),
     Kind("cards", "benefits", {"member": 2, "organization": 3, "state": 4, "status_index": 5}),
-    Kind("status_lists", "benefits", {"node": 2, "number": 3}),
+    Kind("status_lists", "benefits", {"node": 2, "number": 3}, "down"),
+    Kind("notices", "notify", {"organization": 2, "expire_seconds": 3}, "down"),
+    Kind("read_counts", "notify", {"notice": 2, "notice_origin": 3, "readers": 4}),
+    Kind("voices", "notify", {"organization": 2}, "urgent"),
+    Kind("handlings", "notify", HANDLING, "urgent"),
+    Kind("replies", "notify", HANDLING, "down"),
     Kind(
         "nodes",
         "sync",
@@ -203,8 +212,14 @@ def nodes_in(endpoints: Mapping[str, Any]) -> list[Node]:
     ]
 
 
-def holders(nodes: Sequence[Node], origin: Node) -> Iterator[Node]:
-    """The owner, its parent, and so on to the top."""
+def holders(nodes: Sequence[Node], origin: Node, kind: Kind) -> Iterator[Node]:
+    """The owner, its parent, and so on to the top; of what travels down, all below the owner."""
+    if kind.channel == "down":
+        yield origin
+        for node in nodes:
+            if node.parent == origin.id:
+                yield from holders(nodes, node, kind)
+        return
     by_id = {node.id: node for node in nodes}
     at: Node | None = origin
     while at is not None:
@@ -241,7 +256,7 @@ class Recount:
 
     async def _origin(self, kind: Kind, origin: Node) -> None:
         owner: Tally | None = None
-        for holder in holders(self._nodes, origin):
+        for holder in holders(self._nodes, origin, kind):
             found = await tally(await self._connect(holder, kind), kind, origin.id)
             self.tallies[holder.id, kind.table, origin.id] = found
             owner = owner or found
@@ -252,7 +267,7 @@ class Recount:
                 self.lines.append(f"{where}: {len(found.records):,} records, {found.digest:032x}")
 
     async def _strangers(self, kind: Kind, holder: Node) -> None:
-        """Records of nodes that do not lie below the holder must not be there."""
+        """Records of nodes whose records do not travel to the holder must not be there."""
         conn = await self._connect(holder, kind)
         rows = await conn.fetch(f"SELECT origin, count(*) FROM {kind.table} GROUP BY origin")
         for origin, count in rows:
@@ -290,9 +305,8 @@ class Recount:
     def _stream(
         self, top: UUID, origin: UUID, shown: Mapping[str, Any], stream: Mapping[str, Any]
     ) -> None:
-        kinds = [k for k in KINDS if k.service == stream["service"]]
-        if stream["channel"] != "records":  # All kinds so far travel there.
-            kinds = []
+        where = stream["service"], stream["channel"]
+        kinds = [k for k in KINDS if (k.service, k.channel) == where]
         found = {k.table: self.tallies.get((top, k.table, origin), Tally()) for k in kinds}
         digest = sum(one.digest for one in found.values()) % MODULUS
         counts = {table: len(one.records) for table, one in found.items() if one.records}

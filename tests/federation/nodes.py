@@ -18,6 +18,8 @@ from kit.rpc import CHANNEL_OPTIONS
 from kit.sealing import Sealer
 from kit.server import CannotServe
 from node import databases, ports
+from services.notify import __main__ as notify
+from services.notify.config import Settings as NotifySettings
 from services.sync import __main__ as sync
 from services.sync.config import Settings as SyncSettings
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
@@ -49,6 +51,8 @@ class Node:
     running: dict[str, tuple[asyncio.Event, "asyncio.Task[None]"]] = field(default_factory=dict)
     things: Things = None  # type: ignore[assignment]
     kinds: tuple[Any, ...] = (THING, CRY, ORDER)
+    service: str = "things"
+    """Beside sync: `things` or `notify`."""
 
     def settings(self, service: str) -> dict[str, Any]:
         return {
@@ -59,7 +63,7 @@ class Node:
         }  # fmt: skip
 
     async def start(self, *names: str) -> None:
-        for name in names or ("things", "sync"):
+        for name in names or (self.service, "sync"):
             stop = asyncio.Event()
             task = asyncio.create_task(kept(self._serve(name, stop)))
             self.running[name] = (stop, task)
@@ -76,12 +80,20 @@ class Node:
             )  # fmt: skip
             return partial(sync.serve, settings, stop)
 
+        if name == "notify":
+            return partial(notify.serve, self.notify_settings(), stop)
+
         def made(things: Things) -> None:
             self.things = things
 
         self.things = None  # type: ignore[assignment]
         shared = config.Settings(**self.settings(name))
         return partial(serve_things, shared, stop, made, self.kinds)
+
+    def notify_settings(self) -> NotifySettings:
+        """Those of notify, with a membership that is never there."""
+        nobody = {"membership": "127.0.0.1:9"}
+        return NotifySettings(**(self.settings("notify") | {"peers": self.addresses | nobody}))
 
     async def stop(self, *names: str) -> None:
         """End services at once, as a crash would: nothing is drained."""
@@ -141,20 +153,22 @@ async def kept(serve: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(0.1)
 
 
-async def make(postgres: str, folder: Path, code: str, level: str) -> Node:
+async def make(
+    postgres: str, folder: Path, code: str, level: str, *, service: str = "things"
+) -> Node:
     """A node with databases of its own on the server of `postgres`."""
     node_id, key = uuid7(), secrets.token_bytes(32)
     (folder / "secrets").mkdir(parents=True)
     for name in ("node.key", "data.key"):
         (folder / "secrets" / name).write_text(secrets.token_hex(32))
     (folder / "secrets" / "token.key").write_text(key.hex())
-    names = ("things", "sync")
+    names = (service, "sync")
     made = {
         name: await databases.create(postgres, f"{name}_{node_id.hex}", password="test")
         for name in names
     }
     addresses = {name: f"127.0.0.1:{ports.free()}" for name in names}
-    return Node(node_id, code, level, folder, made, addresses, key)
+    return Node(node_id, code, level, folder, made, addresses, key, service=service)
 
 
 async def join(child: Node, parent: Node) -> None:

@@ -77,7 +77,7 @@ async def databases(
         dsns: dict[UUID, dict[str, str]] = {NATION: {}, CITY: {}}
         tables = []
         for node in (NATION, CITY):
-            for service in ("membership", "sync"):
+            for service in sorted({kind.service for kind in verify.KINDS}):
                 name = f"verify_{service}_{node.int}_{uuid4().hex}"
                 dsn = await stack.enter_async_context(engines.database(postgres, name))
                 dsns[node][service] = dsn
