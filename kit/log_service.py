@@ -1,6 +1,6 @@
 """smartunion.event.v1.LogService: every service serves its own log, and what it can prove."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from uuid import UUID
 
 from kit import proofs, ranges, restores, snapshots
@@ -13,6 +13,14 @@ from kit.records import CHANNELS, Kind
 from kit.rpc import AccessDenied, Context, caller, page_of
 from smartunion.event.v1 import log_pb2 as pb
 from smartunion.event.v1 import log_pb2_grpc
+
+Figures = Callable[[], Awaitable[Sequence[tuple[UUID, str, int]]]]
+"""What a service counts of each node: origin, name, number."""
+
+
+async def no_figures() -> Sequence[tuple[UUID, str, int]]:
+    """Of a service that counts nothing for people."""
+    return []
 
 
 class OriginMalformed(InvalidArgument):
@@ -36,10 +44,10 @@ class IdsMalformed(InvalidArgument):
 class LogServicer(log_pb2_grpc.LogServiceServicer):
     def __init__(
         self, pool: Pool, node: UUID, kinds: Sequence[Kind], copies: Copies,
-        wake: Callable[[], None],
+        wake: Callable[[], None], figures: Figures,
     ) -> None:  # fmt: skip
         self._pool, self._node, self._kinds = pool, node, kinds
-        self._copies, self._wake = copies, wake
+        self._copies, self._wake, self._figures = copies, wake, figures
 
     async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
         if caller.get() != f"services/{request.reader}":
@@ -66,6 +74,16 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
         self, request: pb.ListProofsRequest, context: Context
     ) -> pb.ListProofsResponse:
         return pb.ListProofsResponse(proofs=await proofs.list_proofs(self._pool))
+
+    async def ListFigures(
+        self, request: pb.ListFiguresRequest, context: Context
+    ) -> pb.ListFiguresResponse:
+        return pb.ListFiguresResponse(
+            figures=[
+                pb.Figure(origin=origin.bytes, name=name, value=value)
+                for origin, name, value in await self._figures()
+            ]
+        )
 
     async def Recount(self, request: pb.RecountRequest, context: Context) -> pb.Proof:
         origin, channel = _origin(request.origin), _channel(request.channel)

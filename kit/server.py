@@ -22,7 +22,7 @@ from kit.config import Settings
 from kit.copies import Copies
 from kit.db import PASSING, Pool, connect
 from kit.log import Publisher
-from kit.log_service import LogServicer
+from kit.log_service import Figures, LogServicer, no_figures
 from kit.records import CHANNELS, Kind
 from kit.rpc import CHANNEL_OPTIONS, Gate, RefusalInterceptor
 from kit.sealing import Sealer
@@ -68,6 +68,8 @@ class Assembly:
     """add_…Servicer_to_server, and the servicer."""
     background: Sequence[Coroutine[Any, Any, None]] = field(default=())
     """Run until cancelled."""
+    figures: Figures = no_figures
+    """What it counts of each node for people to look at."""
     child: Callable[[str], Awaitable[str | None]] | None = None
     """The child node that a link token belongs to."""
 
@@ -106,7 +108,9 @@ async def run(
         copies = Copies(pool, settings.node, name, kinds, peers["sync"], metadata, carrier)
         background = [*assembly.background, publisher.run(), copies.run(), carrier.run(),
                       free_forever(pool, settings.keep_days)]  # fmt: skip
-        log_servicer = LogServicer(pool, settings.node, kinds, copies, publisher.wake.set)
+        log_servicer = LogServicer(
+            pool, settings.node, kinds, copies, publisher.wake.set, assembly.figures
+        )
         served = [*assembly.services, (add_LogServiceServicer_to_server, log_servicer)]
         server = _server(key, name, assembly, served)
         names = [_service_name(type(servicer)) for _, servicer in served]

@@ -90,8 +90,9 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     return Assembly(
         services=[
             (sync_pb2_grpc.add_SyncServiceServicer_to_server,
-             SyncServicer(sync, down, restores, watcher.proofs, differences, watching,
-                          Subscribers(sync, below), nats_url=settings.nats_public_url, stop=stop)),
+             SyncServicer(sync, down, restores, watcher.proofs, watcher.figures, differences,
+                          watching, Subscribers(sync, below), nats_url=settings.nats_public_url,
+                          stop=stop)),
             (directive_pb2_grpc.add_DirectiveServiceServicer_to_server,
              DirectiveServicer(directives)),
         ],

@@ -1,6 +1,7 @@
 """smartunion.sync.v1.SyncService: from proto to a use case and back."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -41,6 +42,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         down: Down,
         restores: Restores,
         proofs: Callable[[], Awaitable[dict[StreamKey, log_pb2.Proof]]],
+        figures: Callable[[], Awaitable[list[log_pb2.Figure]]],
         differences: Differences,
         watching: Watching,
         subscribers: Subscribers,
@@ -51,11 +53,13 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         """
         Args:
             proofs: what the services of this node can prove now.
+            figures: what they count now.
             differences: compares what they hold with what those of the parent hold.
             nats_url: what subscribers are told of this node's NATS.
             stop: set when this service drains: those who follow are let go.
         """
-        self._sync, self._restores, self._proofs, self._stop = sync, restores, proofs, stop
+        self._sync, self._restores, self._stop = sync, restores, stop
+        self._proofs, self._figures = proofs, figures
         self._down, self._differences = down, differences
         self._watching, self._subscribers, self._nats_url = watching, subscribers, nats_url
 
@@ -260,7 +264,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         )  # fmt: skip
 
     async def _network(self) -> pb.Network:
-        proofs = await self._proofs()
+        proofs, figures = await asyncio.gather(self._proofs(), self._figures())
         states = domain.network(
             await self._sync.placed(),
             await self._sync.nodes(),
@@ -270,7 +274,8 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         )
         detached = await self._sync.detached()
         return pb.Network(
-            nodes=[to_network_node(state, proofs, detached) for state in states],
+            nodes=[to_network_node(state, proofs, detached, figures) for state in states],
+            levels=by_level([state.node for state in states], figures),
             from_above=[
                 to_stream_proof(stream, proofs, detached)
                 for stream in await self._sync.streams()
@@ -417,6 +422,7 @@ def to_network_node(
     state: NodeState,
     proofs: Mapping[StreamKey, log_pb2.Proof],
     detached: Mapping[StreamKey, Sequence[str]],
+    figures: Sequence[log_pb2.Figure],
 ) -> pb.NetworkNode:
     return pb.NetworkNode(
         node=to_node(state.node),
@@ -430,7 +436,25 @@ def to_network_node(
         covered_nodes=sum(below.covered for below in state.subtree),
         subtree_nodes=len(state.subtree),
         streams=[to_stream_proof(stream, proofs, detached) for stream, _ in state.streams],
+        figures=[
+            pb.NodeFigure(name=figure.name, value=figure.value)
+            for figure in figures
+            if figure.origin == state.node.id.bytes
+        ],
     )
+
+
+def by_level(nodes: Sequence[Node], figures: Sequence[log_pb2.Figure]) -> list[pb.LevelFigure]:
+    """The figures added up over the nodes of each level, from the top level down."""
+    levels = {node.id.bytes: node.level for node in nodes}
+    sums: Counter[tuple[int, str]] = Counter()
+    for figure in figures:
+        if (level := levels.get(figure.origin)) in domain.LEVELS:
+            sums[domain.LEVELS.index(level), figure.name] += figure.value
+    return [
+        pb.LevelFigure(level=domain.LEVELS[at], name=name, value=value)
+        for (at, name), value in sorted(sums.items())
+    ]
 
 
 def to_stream_proof(

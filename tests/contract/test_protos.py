@@ -93,11 +93,17 @@ def test_every_method_says_who_may_call_it() -> None:
 
 
 def test_every_list_has_pages(files: list[FileDescriptorProto]) -> None:
-    """But those of services of the node, and of its own few: enrolments that wait, proofs, keys."""
+    """But those of services of the node, and of its own few: enrolments that wait, proofs, keys,
+    figures."""
     for file in files:
         requests = {message.name: {field.name for field in message.field}
                     for message in file.message_type}  # fmt: skip
         for name, fields in requests.items():
-            few = name in ("ListEnrollmentsRequest", "ListProofsRequest", "ListKeysRequest")
+            few = name in (
+                "ListEnrollmentsRequest",
+                "ListProofsRequest",
+                "ListKeysRequest",
+                "ListFiguresRequest",
+            )
             if name.startswith("List") and name.endswith("Request") and not few:
                 assert {"page_size", "page_token"} <= fields, name
