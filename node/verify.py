@@ -45,7 +45,8 @@ KINDS = (
     Kind("members", "membership", {"organization": 2, "state": 3}),
     Kind("applications", "membership", {"organization": 2, "state": 3}),
     Kind("cards", "benefits", {"member": 2, "organization": 3, "state": 4, "status_index": 5}),
-    Kind("status_lists", "benefits", {"node": 2, "number": 3}, "down"),
+    Kind("status_lists", "benefits", {"node": 2, "number": 3}),
+    Kind("shared_status_lists", "benefits", {"node": 2, "number": 3}, "down"),
     Kind("notices", "notify", {"organization": 2, "expire_seconds": 3}, "down"),
     Kind("read_counts", "notify", {"notice": 2, "notice_origin": 3, "readers": 4}),
     Kind("voices", "notify", {"organization": 2}, "urgent"),
@@ -54,9 +55,23 @@ KINDS = (
     Kind(
         "nodes",
         "sync",
-        {"parent": 2, "organization_code": 3, "display_name": 4, "level": 5, "public_key": 6},
+        {"parent": 2, "organization_code": 3, "display_name": 4, "level": 5, "public_key": 6,
+         "certificate": 7},
     ),
-)
+    Kind("trusted_keys", "sync", {"certificate": 2}, "down"),
+    Kind(
+        "directives",
+        "sync",
+        {"title": 2, "text": 3, "subtree": 4, "levels": 5, "due_seconds": 6, "create_seconds": 7,
+         "expected": 8, "parent": 9},
+        "down",
+    ),
+    Kind(
+        "directive_reports",
+        "sync",
+        {"directive": 2, "state": 3, "reason": 4, "report_seconds": 5},
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
