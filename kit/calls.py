@@ -1,6 +1,8 @@
 """Repeats of a mutation: the same caller, method and request_id get the same answer."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
+from uuid import UUID
 
 from pydantic import TypeAdapter
 
@@ -70,6 +72,47 @@ class Calls:
             """,
             call.caller, call.method, call.request_id, self._sealer.seal(text, _place(call)),
         )  # fmt: skip
+
+    async def answered(
+        self, calls: Sequence[Call], kind: type[T]
+    ) -> dict[tuple[str, UUID | None], tuple[bytes, T]]:
+        """The answers that calls of one method got before, with the hashes of their requests, by
+        caller and request_id.  Unlike `earlier` it waits for nobody: something else must keep two
+        transactions from answering the same call."""
+        rows = await self._conn.fetch(
+            """
+            SELECT caller, method, request_id, request_hash, answer FROM calls
+              JOIN unnest($1::text[], $2::text[], $3::uuid[]) AS call(caller, method, request_id)
+             USING (caller, method, request_id)
+            """,
+            [call.caller for call in calls],
+            [call.method for call in calls],
+            [call.request_id for call in calls],
+        )
+        return {
+            (row["caller"], row["request_id"]): (row["request_hash"], self._opened(row, kind))
+            for row in rows
+        }
+
+    async def answer_all(self, answers: Sequence[tuple[Call, object]]) -> None:
+        """Remember what many calls are answered that `answered` did not find."""
+        await self._conn.copy_records_to_table(
+            "calls",
+            columns=["caller", "method", "request_id", "request_hash", "answer"],
+            records=[
+                (call.caller, call.method, call.request_id, call.request_hash,
+                 self._sealed(call, answer))
+                for call, answer in answers if call.request_id is not None
+            ],
+        )  # fmt: skip
+
+    def _opened(self, row: Any, kind: type[T]) -> T:
+        place = f"calls.answer/{row['caller']}/{row['method']}/{row['request_id']}"
+        opened: T = _adapter(kind).validate_json(self._sealer.open(row["answer"], place))
+        return opened
+
+    def _sealed(self, call: Call, answer: object) -> bytes:
+        return self._sealer.seal(_adapter(type(answer)).dump_json(answer), _place(call))
 
 
 def _adapter(kind: type) -> TypeAdapter[Any]:

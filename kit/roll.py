@@ -48,17 +48,22 @@ class Roll:
 
     async def member(self, member: UUID) -> Enrolled:
         """An active member.  Raises NotAMember."""
-        row = await self._conn.fetchrow(
+        found = await self.members([member])
+        if member not in found:
+            raise NotAMember(member=f"members/{member}")
+        return found[member]
+
+    async def members(self, members: Sequence[UUID]) -> dict[UUID, Enrolled]:
+        """Those of them that are active members."""
+        rows = await self._conn.fetch(
             """
             SELECT roll.id, organization, path
               FROM roll JOIN organizations ON organizations.id = organization
-             WHERE roll.id = $1 AND active
+             WHERE roll.id = ANY ($1) AND active
             """,
-            member,
+            members,
         )
-        if row is None:
-            raise NotAMember(member=f"members/{member}")
-        return Enrolled(**row)
+        return {row["id"]: Enrolled(**row) for row in rows}
 
     async def put(self, entries: Sequence[log_pb2.Entry]) -> list[Enrolment]:
         """Write what membership announced; what has changed by it.

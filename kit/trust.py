@@ -15,10 +15,8 @@ from typing import Any
 from uuid import UUID
 
 import cbor2
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cwt import COSE, COSEKey
-from cwt.cose_key_interface import COSEKeyInterface
-from cwt.exceptions import CWTError
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from kit.ids import uuid_of
 
@@ -33,6 +31,11 @@ ISS, SUB, EXP, NBF, IAT, CNF = 1, 2, 4, 5, 6, 8
 CODE, LEVEL, SEAL_KEY = -70001, -70002, -70003
 """Claims of ours, in the range for private use."""
 
+
+SIGN1, KID = 18, 4
+PROTECTED = cbor2.dumps({1: -8})
+"""The tag of a COSE_Sign1, the label of a key's name, and the header: EdDSA.  Source: RFC 9052
+sections 2 and 3.1, RFC 9053 section 2.2."""
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -65,24 +68,29 @@ class NodeKey:
 
 def sign(key: Ed25519PrivateKey, claims: dict[int, Any]) -> bytes:
     """Claims as a COSE_Sign1 (RFC 9052) with EdDSA; the key is named by the start of its hash."""
-    public = key.public_key().public_bytes_raw()
-    signing = COSEKey.new(_parameters(public) | {-4: key.private_bytes_raw()})
-    signed = _cose().encode_and_sign(cbor2.dumps(claims, canonical=True), signing)
-    assert isinstance(signed, bytes)
-    return signed
+    payload = cbor2.dumps(claims, canonical=True)
+    header = {KID: _kid(_public(key))}
+    parts = [PROTECTED, header, payload, key.sign(_to_be_signed(payload))]
+    return cbor2.dumps(cbor2.CBORTag(SIGN1, parts))
 
 
 def verified(signed: bytes, public_key: bytes) -> dict[int, Any]:
     """The claims that the holder of a key signed.
 
+    Only what `sign` makes is read: of a text that can be written in two ways, one is not signed.
+
     Raises:
         NotSigned: if it is anything else.
     """
     try:
-        claims = cbor2.loads(_cose().decode(signed, _key(public_key)))
-    except (CWTError, ValueError, TypeError, KeyError, cbor2.CBORDecodeError):
+        tag = cbor2.loads(signed)
+        payload, signature = tag.value[2:]
+        _key(public_key).verify(signature, _to_be_signed(payload))
+        parts = [PROTECTED, {KID: _kid(public_key)}, payload, signature]
+        claims = cbor2.loads(payload)
+    except (InvalidSignature, ValueError, TypeError, AttributeError, cbor2.CBORDecodeError):
         raise NotSigned() from None
-    if not isinstance(claims, dict):
+    if signed != cbor2.dumps(cbor2.CBORTag(SIGN1, parts)) or not isinstance(claims, dict):
         raise NotSigned()
     return claims
 
@@ -209,16 +217,21 @@ def _issuer(certificate: bytes) -> str:
     return str(unverified(certificate).get(ISS, ""))
 
 
-def _cose() -> COSE:
-    cose: COSE = COSE.new(alg_auto_inclusion=True, kid_auto_inclusion=True)
-    return cose
+def _to_be_signed(payload: bytes) -> bytes:
+    """The Sig_structure.  Source: RFC 9052 section 4.4."""
+    return cbor2.dumps(["Signature1", PROTECTED, b"", payload])
+
+
+@lru_cache(maxsize=8)
+def _public(key: Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes_raw()
 
 
 @lru_cache(maxsize=5_000)
-def _key(public: bytes) -> COSEKeyInterface:
-    return COSEKey.new(_parameters(public))
+def _kid(public_key: bytes) -> bytes:
+    return hashlib.sha256(public_key).digest()[:8]
 
 
-def _parameters(public: bytes) -> dict[int, Any]:
-    """An Ed25519 key as a COSE_Key.  Source: RFC 9053 section 7.2."""
-    return {1: 1, 2: hashlib.sha256(public).digest()[:8], 3: -8, -1: 6, -2: public}
+@lru_cache(maxsize=5_000)
+def _key(public_key: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(public_key)

@@ -16,12 +16,15 @@ from kit.server import Assembly, CannotServe, Parts
 from kit.telemetry import setup_logging
 from kit.tree import seeded
 from services.benefits.config import Settings
-from services.benefits.servicer import BenefitsServicer, MyCardServicer
+from services.benefits.servicer import BenefitsServicer, MyCardServicer, MyCouponServicer
 from services.benefits.store import Reads, Store
 from services.benefits.subscriber import KINDS, enrolling
 from services.benefits.usecases import Means
 from services.benefits.usecases.cards import Cards
+from services.benefits.usecases.claims import Claims
+from services.benefits.usecases.coupons import Coupons
 from services.benefits.usecases.lists import Lists
+from services.benefits.usecases.programmes import Programmes
 from services.benefits.usecases.verification import Keys, Verification
 from smartunion.benefits.v1 import benefits_pb2_grpc
 
@@ -51,6 +54,8 @@ async def assemble(settings: Settings, parts: Parts) -> Assembly:
     keys = Keys(parts.peers["sync"], parts.metadata)
     verification = Verification(means, keys, list_age=timedelta(days=settings.list_days))
     lists = Lists(means)
+    programmes = Programmes(means, keys)
+    coupons = Coupons(means, parts.sealer)
     members = Follower(
         parts.pool, settings.node, "benefits", peer="membership", channel="records",
         stub=parts.peers["membership"], metadata=parts.metadata, carrier=parts.carrier,
@@ -60,9 +65,13 @@ async def assemble(settings: Settings, parts: Parts) -> Assembly:
         services=[
             (
                 benefits_pb2_grpc.add_BenefitsServiceServicer_to_server,
-                BenefitsServicer(cards, verification),
+                BenefitsServicer(cards, verification, programmes, coupons),
             ),
             (benefits_pb2_grpc.add_MyCardServiceServicer_to_server, MyCardServicer(cards)),
+            (
+                benefits_pb2_grpc.add_MyCouponServiceServicer_to_server,
+                MyCouponServicer(programmes, Claims(means), coupons),
+            ),
         ],
         background=[members.run(), keys.run(), lists.run()],
     )

@@ -9,9 +9,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kit.log import Change
 from kit.records import Kind
-from services.benefits.domain import cards, lists
+from services.benefits.domain import cards, coupons, lists, programmes
 from services.benefits.domain.cards import Card, CardState
+from services.benefits.domain.coupons import Coupon, CouponState
 from services.benefits.domain.lists import ListRecord
+from services.benefits.domain.programmes import Programme
 from smartunion.benefits.v1 import events_pb2 as pb
 from smartunion.benefits.v1 import records_pb2
 
@@ -22,24 +24,44 @@ Fact = (
     | cards.CardRevoked
     | lists.StatusListSigned
     | lists.StatusListShared
+    | programmes.ProgrammeCreated
+    | coupons.CouponClaimed
+    | coupons.CouponUsed
 )
 
 
 def announce(fact: Fact) -> Message:
     """The event that carries `fact` to whoever listens."""
     match fact:
-        case cards.CardIssued():
-            return pb.CardIssued(card=fact.card, member=fact.member, organization=fact.organization)
-        case cards.CardMoved():
-            return pb.CardMoved(card=fact.card, member=fact.member, organization=fact.organization)
-        case cards.CardRevoked():
-            return pb.CardRevoked(
-                card=fact.card, member=fact.member, organization=fact.organization
-            )
+        case cards.CardIssued() | cards.CardMoved() | cards.CardRevoked():
+            return _of_cards(fact)
         case lists.StatusListSigned(node=node):
             return pb.StatusListSigned(node=node)
         case lists.StatusListShared(node=node):
             return pb.StatusListShared(node=node)
+        case programmes.ProgrammeCreated(programme=programme, organization=organization):
+            return pb.ProgrammeCreated(programme=programme, organization=organization)
+        case coupons.CouponClaimed():
+            return pb.CouponClaimed(
+                coupon=fact.coupon, programme=fact.programme, organization=fact.organization
+            )
+        case coupons.CouponUsed():
+            return pb.CouponRedeemed(
+                coupon=fact.coupon, programme=fact.programme, organization=fact.organization
+            )
+        case _:
+            assert_never(fact)
+
+
+def _of_cards(fact: cards.CardIssued | cards.CardMoved | cards.CardRevoked) -> Message:
+    facts = {"card": fact.card, "member": fact.member, "organization": fact.organization}
+    match fact:
+        case cards.CardIssued():
+            return pb.CardIssued(**facts)
+        case cards.CardMoved():
+            return pb.CardMoved(**facts)
+        case cards.CardRevoked():
+            return pb.CardRevoked(**facts)
         case _:
             assert_never(fact)
 
@@ -117,6 +139,80 @@ def of_list(record: ListRecord, fact: lists.StatusListSigned | lists.StatusListS
     )
     shared = isinstance(fact, lists.StatusListShared)
     return _change(SHARED_STATUS_LISTS if shared else STATUS_LISTS, record, public, fact)
+
+
+def parse_programme(section: bytes) -> tuple[Any, ...]:
+    """The fields of a programme.  Raises ValueError if it is none."""
+    public = section_of(records_pb2.PublicProgramme, section)
+    for timestamp in (public.claim_start_time, public.claim_end_time, public.use_by_time):
+        time_of(timestamp)
+    for share in public.shares:
+        UUID(bytes=share.node)
+    return (UUID(bytes=public.organization),)
+
+
+PROGRAMMES = Kind(
+    name="programmes",
+    table="programmes",
+    fields={"organization": "uuid"},
+    parse=parse_programme,
+    channel="down",
+)
+
+
+def of_programme(programme: Programme, fact: programmes.ProgrammeCreated) -> Change:
+    """The line of the log for a new programme."""
+    public = records_pb2.PublicProgramme(
+        salt=bytes.fromhex(programme.header.salt),
+        organization=programme.organization.bytes,
+        title=programme.title,
+        face_value_fen=programme.face_value_fen,
+        shares=[
+            records_pb2.PublicProgramme.Share(node=share.node.bytes, stock=share.stock)
+            for share in programme.shares
+        ],
+        claim_start_time=programme.claim_start_time,
+        claim_end_time=programme.claim_end_time,
+        use_by_time=programme.use_by_time,
+    )
+    return _change(PROGRAMMES, programme, public, fact)
+
+
+def parse_coupon(section: bytes) -> tuple[Any, ...]:
+    """The fields of a coupon.
+
+    Raises:
+        ValueError: if it is none, or of a state that this version of the software does not know.
+    """
+    public = section_of(records_pb2.PublicCoupon, section)
+    for timestamp in (public.claim_time, public.redeem_time):
+        time_of(timestamp)
+    return (
+        UUID(bytes=public.programme), UUID(bytes=public.member),
+        UUID(bytes=public.organization), int(CouponState(public.state)),
+    )  # fmt: skip
+
+
+COUPONS = Kind(
+    name="coupons",
+    table="coupons",
+    fields={"programme": "uuid", "member": "uuid", "organization": "uuid", "state": "smallint"},
+    parse=parse_coupon,
+)
+
+
+def of_coupon(coupon: Coupon, fact: coupons.CouponClaimed | coupons.CouponUsed) -> Change:
+    """The line of the log for a coupon in its new state."""
+    public = records_pb2.PublicCoupon(
+        salt=bytes.fromhex(coupon.header.salt),
+        programme=coupon.programme.bytes,
+        member=coupon.member.bytes,
+        organization=coupon.organization.bytes,
+        state=coupon.state,
+        claim_time=coupon.claim_time,
+        redeem_time=coupon.redeem_time,
+    )
+    return _change(COUPONS, coupon, public, fact)
 
 
 def of_card(card: Card, fact: Fact) -> Change:

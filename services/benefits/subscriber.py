@@ -7,12 +7,12 @@ from kit.follower import Effect
 from kit.records import Kind
 from kit.roll import Roll
 from kit.sealing import Sealer
-from services.benefits.events import CARDS, SHARED_STATUS_LISTS, STATUS_LISTS
+from services.benefits.events import CARDS, COUPONS, PROGRAMMES, SHARED_STATUS_LISTS, STATUS_LISTS
 from services.benefits.store import Store
 from services.benefits.usecases import Means, cards
 from smartunion.event.v1 import log_pb2
 
-KINDS: tuple[Kind, ...] = (CARDS, STATUS_LISTS, SHARED_STATUS_LISTS)
+KINDS: tuple[Kind, ...] = (CARDS, STATUS_LISTS, SHARED_STATUS_LISTS, PROGRAMMES, COUPONS)
 
 
 def enrolling(means: Means, sealer: Sealer) -> Effect:

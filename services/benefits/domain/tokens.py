@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import cbor2
-from base45 import b45decode, b45encode
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import trust
 from kit.ids import uuid_of
 from kit.trust import NotSigned
+from services.benefits.domain import base45
 
 PREFIX = "UC1:"
 MOST_CHARACTERS = 1_000
@@ -63,7 +63,7 @@ def text_of(token: Token, key: Ed25519PrivateKey) -> str:
         trust.EXP: int(token.expire_time.timestamp()),
         CODE: token.code, STATUS_INDEX: token.status_index,
     })  # fmt: skip
-    return f"{PREFIX}{b45encode(signed).decode()}"
+    return PREFIX + base45.encode(signed)
 
 
 def signed_in(text: str) -> bytes:
@@ -95,9 +95,9 @@ def _decoded(encoded: str) -> bytes:
     """The bytes of as many characters as make some: the end may be cut anywhere."""
     whole = encoded[: len(encoded) // 3 * 3]
     try:
-        return bytes(b45decode(whole if len(encoded) % 3 == 1 else encoded))
+        return base45.decode(whole if len(encoded) % 3 == 1 else encoded)
     except ValueError:
-        return bytes(b45decode(whole))
+        return base45.decode(whole)
 
 
 def issuer_of(signed: bytes) -> UUID:

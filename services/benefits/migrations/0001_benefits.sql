@@ -46,3 +46,51 @@ CREATE TABLE status_lists (
 CREATE INDEX ON status_lists (origin, bucket(id));
 
 CREATE TABLE shared_status_lists (LIKE status_lists INCLUDING ALL);
+
+CREATE TABLE programmes (
+    origin       uuid    NOT NULL,
+    id           uuid    NOT NULL,
+    owner_epoch  integer NOT NULL,
+    version      bigint  NOT NULL,
+    hash         bytea   NOT NULL CHECK (length(hash) = 16),
+    public       bytea   NOT NULL,
+    organization uuid    NOT NULL,
+    PRIMARY KEY (id, origin)
+);
+CREATE INDEX ON programmes (origin, bucket(id));
+
+CREATE TABLE coupons (
+    origin       uuid     NOT NULL,
+    id           uuid     NOT NULL,
+    owner_epoch  integer  NOT NULL,
+    version      bigint   NOT NULL,
+    hash         bytea    NOT NULL CHECK (length(hash) = 16),
+    public       bytea    NOT NULL,
+    programme    uuid     NOT NULL,
+    member       uuid     NOT NULL,
+    organization uuid     NOT NULL,
+    state        smallint NOT NULL,
+    claimant     uuid,
+    PRIMARY KEY (id, origin)
+);
+COMMENT ON COLUMN coupons.claimant IS
+    'the member, if it was claimed here; NULL in copies and in what came back after a restore, so '
+    'that these never collide';
+-- A member claims once of a programme.
+CREATE UNIQUE INDEX one_coupon ON coupons (programme, claimant);
+CREATE INDEX ON coupons (origin, bucket(id));
+CREATE INDEX ON coupons (member, id);
+CREATE INDEX ON coupons (programme, member);
+
+-- What is left of this node's share of each programme.  Who claims holds the row: so the share is
+-- never exceeded, by however many processes.
+CREATE TABLE stocks (
+    programme uuid   PRIMARY KEY,
+    remaining bigint NOT NULL CHECK (remaining >= 0)
+);
+
+-- Who redeemed own coupons.
+CREATE TABLE redemptions (
+    coupon   uuid PRIMARY KEY,
+    merchant text NOT NULL
+);

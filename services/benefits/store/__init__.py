@@ -9,7 +9,9 @@ from kit.roll import Roll
 from kit.sealing import Sealer
 from kit.tree import Organizations
 from services.benefits.store.cards import Cards
+from services.benefits.store.coupons import Coupons
 from services.benefits.store.lists import Lists
+from services.benefits.store.programmes import Programmes, Stocks
 
 
 class Store:
@@ -20,6 +22,9 @@ class Store:
         self.roll = Roll(conn)
         self.cards = Cards(conn, node)
         self.lists = Lists(conn, node)
+        self.programmes = Programmes(conn, node)
+        self.stocks = Stocks(conn, node)
+        self.coupons = Coupons(conn, node)
         self.calls = Calls(conn, sealer)
         self.outbox = Outbox(conn)
 
@@ -32,3 +37,6 @@ class Reads:
         self.roll = Roll(pool)
         self.cards = Cards(pool, node)
         self.lists = Lists(pool, node)
+        self.programmes = Programmes(pool, node)
+        self.stocks = Stocks(pool, node)
+        self.coupons = Coupons(pool, node)

@@ -16,7 +16,7 @@ from kit.organizations import Organization, organization_in
 from kit.rpc import Page, PageTokenForeign
 from services.benefits.store import Reads, Store
 
-FIRST = UUID(int=0)
+FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 
 
 def utc_now() -> datetime:
@@ -62,9 +62,14 @@ def new_header(node: UUID) -> Header:
     return Header(origin=node, salt=secrets.token_hex(16))
 
 
-def after(page: Page) -> UUID:
+def after(page: Page, first: UUID = FIRST) -> UUID:
     """The id after which a list goes on.  Raises PageTokenForeign."""
     try:
-        return uuid_of(page.key) if page.key else FIRST
+        return uuid_of(page.key) if page.key else first
     except ValueError:
         raise PageTokenForeign() from None
+
+
+def before(page: Page) -> UUID:
+    """The id before which a list goes on, the newest first.  Raises PageTokenForeign."""
+    return after(page, LAST)

@@ -17,7 +17,6 @@ from kit.db import connect
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS
 from kit.server import KIT_MIGRATIONS
-from kit.tree import seeded
 from node import ports
 from services.benefits import __main__ as service
 from services.benefits.config import Settings
@@ -27,12 +26,11 @@ from tests.service.conftest import on
 
 
 @pytest.fixture(scope="session")
-async def benefits_template(postgres: str) -> str:
-    """The name of a database with all tables and the organisations around Sichuan."""
-    name = await fresh(postgres, "template0")
-    async with connect(on(postgres, name), KIT_MIGRATIONS, service.MIGRATIONS) as pool:
-        await seeded("51", pool)
-    return name
+async def benefits_template(postgres: str, template: str) -> str:
+    """The name of a database with all tables, and with the organisations that another holds."""
+    name = await fresh(postgres, template)
+    async with connect(on(postgres, name), KIT_MIGRATIONS, service.MIGRATIONS):
+        return name
 
 
 async def fresh(postgres: str, template: str) -> str:

@@ -120,3 +120,36 @@ class Counter:
             UUID(record.rpartition("/")[2]),
         )  # fmt: skip
         return [row["event_type"].rpartition(".")[2] for row in rows]
+
+    async def programme(
+        self, stock: int = 10, *, parent: str = "organizations/51", **otherwise: Any
+    ) -> pb.Programme:
+        """A new programme that is open; `otherwise`: fields that are otherwise."""
+        request = self.a_programme(stock, parent=parent, **otherwise)
+        return cast(pb.Programme, await self.ask(request))
+
+    def a_programme(
+        self, stock: int = 10, *, parent: str = "organizations/51", **otherwise: Any
+    ) -> pb.CreateProgrammeRequest:
+        """The request of one that is open for an hour."""
+        now = self.means.clock()
+        fields = {
+            "title": "夏日送清凉", "face_value_fen": 2_000,
+            "shares": [pb.Share(node=f"nodes/{self.settings.node}", stock=stock)],
+            "claim_start_time": now - timedelta(hours=1),
+            "claim_end_time": now + timedelta(hours=1),
+            "use_by_time": now + timedelta(days=30), **otherwise,
+        }  # fmt: skip
+        programme = pb.Programme(**fields)
+        return pb.CreateProgrammeRequest(
+            parent=parent, programme=programme, request_id=str(uuid4())
+        )
+
+    async def claim(
+        self, programme: pb.Programme, member: UUID, *, request_id: str = ""
+    ) -> pb.MyCoupon:
+        """A member's coupon."""
+        request = pb.ClaimCouponRequest(
+            programme=programme.name, request_id=request_id or str(uuid4())
+        )
+        return cast(pb.MyCoupon, await self.ask(request, by=member))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kit import trust
 from kit.ids import uuid7
 from kit.trust import NodeKey
-from services.benefits.domain import lists, tokens
+from services.benefits.domain import base45, lists, tokens
 from services.benefits.domain.lists import StatusList
 from services.benefits.domain.tokens import PREFIX, Token
 from services.benefits.domain.verification import TEXTS, Finding, verify
@@ -139,6 +139,24 @@ def test_what_is_signed_is_what_is_read(index: int, code: str) -> None:
     signed = tokens.signed_in(tokens.text_of(token, CITY))
     assert tokens.issuer_of(signed) == token.node
     assert tokens.opened(signed, CITY.public_key().public_bytes_raw()) == token
+
+
+@given(st.binary(max_size=200))
+def test_base45_is_what_others_make_of_it(content: bytes) -> None:
+    text = base45.encode(content)
+    assert text.encode() == b45encode(content)
+    assert base45.decode(text) == content
+
+
+@given(st.text(base45.CHARACTERS + "aé", max_size=20))
+def test_base45_reads_what_others_read(text: str) -> None:
+    try:
+        expected = bytes(b45decode(text))
+    except ValueError:
+        with pytest.raises(ValueError):
+            base45.decode(text)
+    else:
+        assert base45.decode(text) == expected
 
 
 @given(st.binary(max_size=300))

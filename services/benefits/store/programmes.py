@@ -1,0 +1,116 @@
+"""The table of programmes, and what is left of this node's shares."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from kit.db import Connection, Pool
+from kit.log import Change
+from services.benefits.domain.programmes import Programme, ProgrammeNotFound, Share
+from services.benefits.store.records import RECORD, certificate, columns_of, header_of
+from smartunion.benefits.v1.records_pb2 import PublicProgramme
+
+PROGRAMME = f"SELECT {RECORD}, certificate FROM programmes record {certificate('down')}"
+
+
+class Programmes:
+    def __init__(self, conn: "Connection | Pool", node: UUID) -> None:
+        self._conn, self._node = conn, node
+
+    async def get(self, programme: UUID) -> Programme:
+        """The record of the latest owner.  Raises ProgrammeNotFound."""
+        row = await self._conn.fetchrow(
+            f"{PROGRAMME} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1",
+            self._node, programme,
+        )  # fmt: skip
+        if row is None:
+            raise ProgrammeNotFound(programme=f"programmes/{programme}")
+        return self._of(row)
+
+    async def page(self, *, path: str, before: UUID, limit: int) -> list[Programme]:
+        """Those that are for the organisation at a path, the newest first; empty means all."""
+        rows = await self._conn.fetch(
+            f"""
+            {PROGRAMME}
+             WHERE record.id < $2
+               AND ($3 = '' OR record.organization IN (
+                    SELECT id FROM organizations WHERE starts_with($3 || '.', path || '.')))
+               AND NOT EXISTS (SELECT FROM programmes newer WHERE newer.id = record.id
+                                  AND newer.owner_epoch > record.owner_epoch)
+             ORDER BY record.id DESC LIMIT $4
+            """,
+            self._node, before, path, limit,
+        )  # fmt: skip
+        return [self._of(row) for row in rows]
+
+    async def add(self, programme: Programme, change: Change) -> None:
+        await self._conn.execute(
+            """
+            INSERT INTO programmes (origin, id, owner_epoch, version, hash, public, organization)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
+            """,
+            *columns_of(programme, change), programme.organization,
+        )  # fmt: skip
+
+    def _of(self, row: Any) -> Programme:
+        public = PublicProgramme.FromString(row["public"])
+        return Programme(
+            id=row["id"], header=header_of(row, self._node, public.salt),
+            organization=UUID(bytes=public.organization), title=public.title,
+            face_value_fen=public.face_value_fen,
+            shares=tuple(
+                Share(node=UUID(bytes=share.node), stock=share.stock) for share in public.shares
+            ),
+            claim_start_time=public.claim_start_time.ToDatetime(UTC),
+            claim_end_time=public.claim_end_time.ToDatetime(UTC),
+            use_by_time=public.use_by_time.ToDatetime(UTC),
+        )  # fmt: skip
+
+
+class Stocks:
+    def __init__(self, conn: "Connection | Pool", node: UUID) -> None:
+        self._conn, self._node = conn, node
+
+    async def remaining(self, programmes: list[Programme]) -> dict[UUID, int]:
+        """What is left of this node's share of each."""
+        rows = await self._conn.fetch(
+            "SELECT programme, remaining FROM stocks WHERE programme = ANY ($1)",
+            [one.id for one in programmes],
+        )
+        known = {row["programme"]: row["remaining"] for row in rows}
+        return {one.id: known.get(one.id, one.share_of(self._node)) for one in programmes}
+
+    async def lock(self, programme: UUID) -> tuple[int | None, datetime | None]:
+        """What is left, held until the transaction ends; None if nobody has claimed yet.  And when
+        coupons came back last, after a restore: then it must be counted."""
+        row = await self._conn.fetchrow(
+            """
+            SELECT remaining, (SELECT max(take_time) FROM taken_back WHERE kind = 'coupons')
+              FROM stocks WHERE programme = $1 FOR UPDATE
+            """,
+            programme,
+        )
+        return (row[0], row[1]) if row else (None, None)
+
+    async def count(self, programme: Programme) -> int:
+        """Count what is left, and hold it until the transaction ends."""
+        await self._conn.execute(
+            "INSERT INTO stocks (programme, remaining) VALUES ($1, 0) ON CONFLICT DO NOTHING",
+            programme.id,
+        )
+        await self.lock(programme.id)  # before it is counted: who held it may have claimed
+        remaining: int = await self._conn.fetchval(
+            """
+            UPDATE stocks SET remaining = greatest(0, $2 - (
+                SELECT count(*) FROM coupons WHERE programme = $1 AND origin = $3))
+             WHERE programme = $1 RETURNING remaining
+            """,
+            programme.id, programme.share_of(self._node), self._node,
+        )  # fmt: skip
+        return remaining
+
+    async def take(self, programme: UUID, count: int) -> None:
+        """Take some away; the row is locked."""
+        await self._conn.execute(
+            "UPDATE stocks SET remaining = remaining - $2 WHERE programme = $1", programme, count
+        )

@@ -1,0 +1,88 @@
+"""Programmes: made at one node, seen at all below it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from kit.ids import uuid7
+from kit.organizations import organization_in
+from kit.rpc import Call, Page
+from services.benefits import events
+from services.benefits.domain import programmes as domain
+from services.benefits.domain.programmes import Programme, Share, ShareNodeUnknown
+from services.benefits.usecases import Means, before, new_header
+from services.benefits.usecases.verification import Keys
+
+Shown = tuple[Programme, int]
+"""A programme, and what is left of it here."""
+
+
+class Programmes:
+    def __init__(self, means: Means, keys: Keys) -> None:
+        self._means, self._keys = means, keys
+
+    async def get(self, programme: UUID) -> Shown:
+        found = await self._means.reads.programmes.get(programme)
+        return (await self._shown([found]))[0]
+
+    async def page(self, *, page: Page) -> tuple[list[Shown], str | None]:
+        """All that are known here, the newest first, and the key of the next page."""
+        found = await self._means.reads.programmes.page(
+            path="", before=before(page), limit=page.size + 1
+        )
+        shown = found[: page.size]
+        key = str(shown[-1].id) if len(found) > page.size else None
+        return await self._shown(shown), key
+
+    async def of_member(self, member: UUID, *, page: Page) -> tuple[list[Shown], str | None]:
+        """Those of which a member can claim here, now or later, and the key of the next page."""
+        enrolled = await self._means.reads.roll.member(member)
+        at, last, shown = self._means.clock(), before(page), list[Programme]()
+        while True:
+            found = await self._means.reads.programmes.page(
+                path=enrolled.path, before=last, limit=page.size + 1
+            )
+            for one in found[: page.size]:
+                if len(shown) == page.size:
+                    return await self._shown(shown), str(shown[-1].id)
+                if one.share_of(self._means.node) and at < one.claim_end_time:
+                    shown.append(one)
+            if len(found) <= page.size:
+                return await self._shown(shown), None
+            last = found[page.size - 1].id
+
+    async def create(
+        self, parent: str, *, title: str, face_value_fen: int, shares: Sequence[Share],
+        claim_start_time: datetime, claim_end_time: datetime, use_by_time: datetime, call: Call,
+    ) -> Shown:  # fmt: skip
+        organization, at = organization_in(parent, field="parent"), self._means.clock()
+        async with self._means.database.transaction() as store:
+            if earlier := await store.calls.earlier(call, Programme):
+                return (await self._shown([earlier]))[0]
+            await self._means.check_writable(store, organization, name=parent)
+            programme, fact = domain.create(
+                id=uuid7(), header=new_header(self._means.node), organization=organization,
+                title=title, face_value_fen=face_value_fen, shares=shares,
+                claim_start_time=claim_start_time, claim_end_time=claim_end_time,
+                use_by_time=use_by_time, at=at,
+            )  # fmt: skip
+            self._check_nodes(programme, at)
+            change = events.of_programme(programme, fact)
+            await store.programmes.add(programme, change)
+            await store.outbox.put(change)
+            await store.calls.answer(call, programme)
+        self._means.committed()
+        return programme, programme.share_of(self._means.node)
+
+    def _check_nodes(self, programme: Programme, at: datetime) -> None:
+        """Whether shares go to this node and to those below alone, as far as they are known."""
+        keys = self._keys.trusted(at=at)
+        for share in programme.shares:
+            known = keys.get(share.node)
+            below = known is not None and keys[self._means.node].covers(known.organization_code)
+            if share.node != self._means.node and self._means.node in keys and not below:
+                raise ShareNodeUnknown(node=f"nodes/{share.node}")
+
+    async def _shown(self, programmes: list[Programme]) -> list[Shown]:
+        remaining = await self._means.reads.stocks.remaining(programmes)
+        return [(one, remaining[one.id]) for one in programmes]
