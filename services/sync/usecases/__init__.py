@@ -38,7 +38,7 @@ from smartunion.sync.v1 import frame_pb2, sync_pb2
 
 logger = logging.getLogger(__name__)
 
-PUSH_BYTES = 512 * 1024
+PUSH_BYTES = 768 * 1024
 """About how much one push carries; NATS takes messages of at most 1 MiB."""
 
 READ_BYTES = 4 * 2**20
@@ -294,9 +294,10 @@ class Sync:
         refused: dict[StreamKey, str] = {}
         async with self.transaction() as store:
             nodes = domain.tree(self.own.id, await store.nodes.list())
+            held: dict[StreamKey, Any] = {}
             for frame in pushed:
                 try:
-                    await self._store_frame(store, child, nodes, frame)
+                    await self._store_frame(store, child, nodes, held, frame)
                 except (domain.FrameRejected, domain.OriginForeign) as refusal:
                     refused[key_of(frame.stream)] = refusal.reason  # the other streams go on
                     facts = {"child": str(child), "reason": refusal.reason}
@@ -355,12 +356,18 @@ class Sync:
         )
 
     async def _store_frame(
-        self, store: Store, child: UUID, nodes: Mapping[UUID, Node], frame: frame_pb2.Frame
-    ) -> None:
+        self, store: Store, child: UUID, nodes: Mapping[UUID, Node], held: dict[StreamKey, Any],
+        frame: frame_pb2.Frame,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            held: the rows of streams that this push has locked, as they stand now.
+        """
         key = key_of(frame.stream)
         if key.channel == DOWN or not _below(key.origin, child, self.own.id, nodes):
             raise domain.OriginForeign(origin=f"nodes/{key.origin}", child=f"nodes/{child}")
-        row = await store.streams.lock(key, via=child)
+        row = held.get(key) or await store.streams.lock(key, via=child)
+        held[key] = row
         if frame.number > row["frame"] + 1:
             return
         origin = nodes.get(key.origin)
@@ -371,6 +378,7 @@ class Sync:
         verified = origin is not None
         if frame.number == row["frame"] + 1 and frame.previous_hash == row["hash"]:
             await store.streams.advance(frame, key, verified=verified)
+            held[key] = {"frame": frame.number, "hash": frame.hash}
         elif frame.number == row["frame"] + 1:
             await store.streams.rewind(key, True)
         else:
