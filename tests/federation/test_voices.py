@@ -197,7 +197,7 @@ async def test_a_voice_overtakes_thousands_of_records_that_wait(levels: Levels) 
     async def arrived() -> None:
         assert await city.pool.fetchval(
             "SELECT count(*) FROM read_counts WHERE origin = $1", node
-        ) == WAITING  # fmt: skip
+        ) >= WAITING  # fmt: skip
 
     await eventually(arrived, within=60)
     order = await city.pool.fetchval(
