@@ -6,7 +6,6 @@ wait has a deadline; what was waited for and did not come ends the story with on
 """
 
 import asyncio
-import json
 import shutil
 import sys
 import time
@@ -16,16 +15,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import grpc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kit.errors import FailedPrecondition
 from node import processes
-from node.network import Network, Node, TooLate, guarded, levels, together, until
+from node.chapters import Chapters
+from node.network import Network, Node, guarded, levels, together, until
 from node.officers import a_street, admitted, imported, member_at, members, organizations, state
 from node.people import Crowd, Person, roster
-from node.pictures import as_facts, picture, proof_table, shown
+from node.pictures import as_facts, picture, proof_table, shown, voices_table
+from node.report import STORY, Report, check
 from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.sync.v1 import sync_pb2
@@ -35,77 +34,12 @@ ROSTERS = {CHENGDU: 10_000, MIANYANG: 2_000}
 CUT_OFF = 50
 """People approved at 成都 while its line is cut."""
 
-STORY = 300.0
-"""Seconds after which the story is stuck: it takes one minute, or three on a busy machine."""
 ARRIVE, NOTICE, CATCH_UP = 20.0, 30.0, 60.0
 """Seconds for one member to arrive at the top, to see that a line is cut, and to prove everything
 after it is healed."""
 
 AT_ONCE = 4
 """Officers who approve at the same time."""
-
-
-class StepFailed(FailedPrecondition):
-    message = "{step}: {problem}"
-    chinese = "{step}：{problem}"
-
-
-def check(holds: bool, step: str, problem: str) -> None:
-    """End the story if what it promises does not hold."""
-    if not holds:
-        raise StepFailed(step=step, problem=problem)
-
-
-class Report:
-    """build/demo-report.json, and what is said on the way."""
-
-    def __init__(self, file: Path, console: Console) -> None:
-        self.file, self.console = file, console
-        self._began = time.monotonic()
-        self.facts: dict[str, Any] = {"passed": False, "reason": "", "steps": [], "counts": {}}
-        self.current = "the beginning"
-
-    @contextmanager
-    def step(self, title: str) -> Iterator[dict[str, Any]]:
-        """One step, timed; what it finds goes into the dictionary that it gets."""
-        self.current = title
-        began = time.monotonic()
-        facts: dict[str, Any] = {"step": title, "seconds": 0.0}
-        self.facts["steps"].append(facts)
-        self.console.print(f"[bold]{began - self._began:6.1f} s[/]  {title}")
-        try:
-            yield facts
-        finally:
-            facts["seconds"] = round(time.monotonic() - began, 2)
-        self.console.print(f"          [green]✓[/] {facts['seconds']:.1f} s")
-
-    def say(self, text: str) -> None:
-        """A line below the step."""
-        self.console.print(f"          {text}", highlight=False, soft_wrap=True)
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Whatever happens to the story, it is in the file; what ends it is one line."""
-        try:
-            yield
-            self.facts["passed"] = True
-        except grpc.aio.AioRpcError as error:
-            self.facts["reason"] = problem = f"{error.code().name}: {error.details()}"
-            raise StepFailed(step=self.current, problem=problem) from None
-        except TimeoutError:
-            self.facts["reason"] = "the story took too long"
-            raise TooLate(what=self.current, seconds=round(STORY), found="the story ends") from None
-        except BaseException as error:
-            self.facts["reason"] = str(error) or type(error).__name__
-            raise
-        finally:
-            self.write()
-
-    def write(self) -> None:
-        """Everything so far, into the file."""
-        self.facts["seconds"] = round(time.monotonic() - self._began, 2)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(json.dumps(self.facts, ensure_ascii=False, indent=2))
 
 
 async def play(build: Path, console: Console) -> None:
@@ -133,6 +67,8 @@ class Story:
         self._crowd = Crowd(seed=2026)
         self._expected = {NATION: 0, PROVINCE: 0, CHENGDU: 0, MIANYANG: 0}
         """Members of each node by now."""
+        self._worker = ""
+        """The member who joins at a 街道, and of whom the chapters tell."""
 
     @property
     def _nation(self) -> Node:
@@ -153,6 +89,7 @@ class Story:
         await self._import()
         await self._admit_one()
         await self._prove("the nation proves what was imported")
+        await Chapters(self._network, self._report).tell(self._worker)
         await self._cut()
         await self._go_silent()
         network = await self._prove("the line is healed: the nation proves everything")
@@ -218,7 +155,7 @@ class Story:
         with self._report.step("one worker joins at a 街道, and the nation reads it") as facts:
             street = await a_street(self._chengdu)
             person = self._crowd.person(street.code)
-            member = await admitted(self._chengdu, street.name, person)
+            self._worker = member = await admitted(self._chengdu, street.name, person)
             began = time.monotonic()
             copy = await until(
                 f"{member} at the nation", lambda: member_at(self._nation, member), within=ARRIVE
@@ -346,7 +283,7 @@ class Story:
 
     def _show(self, network: sync_pb2.Network) -> None:
         self._report.facts["network"] = as_facts(network)
-        self._report.console.print(picture(network), proof_table(network))
+        self._report.console.print(picture(network), voices_table(network), proof_table(network))
 
     async def _recount(self) -> None:
         with self._report.step("an independent recount of all databases") as facts:

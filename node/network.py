@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -23,6 +23,7 @@ import grpc
 from rich.console import Console
 from rich.live import Live
 
+from kit import tokens
 from kit.errors import FailedPrecondition
 from kit.rpc import CHANNEL_OPTIONS
 from node import keys, processes
@@ -84,16 +85,15 @@ class Node:
     log: Path
     facts: dict[str, Any]
     """Its data/endpoints.json."""
-    channels: list[grpc.aio.Channel] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        opened = {
+        self.to = {
             service: grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
             for service, address in self.facts["grpc"].items()
         }
-        self.channels = list(opened.values())
-        self.membership = membership_pb2_grpc.MembershipServiceStub(opened["membership"])
-        self.sync = sync_pb2_grpc.SyncServiceStub(opened["sync"])
+        """A channel to each service, by name."""
+        self.membership = membership_pb2_grpc.MembershipServiceStub(self.to["membership"])
+        self.sync = sync_pb2_grpc.SyncServiceStub(self.to["sync"])
         token = next(iter(self.facts["tokens"].values()))
         self.metadata = (("authorization", f"Bearer {token}"),)
         self.call: dict[str, Any] = {"metadata": self.metadata, "timeout": CALL}
@@ -103,6 +103,12 @@ class Node:
     def name(self) -> str:
         """Format: `nodes/{id}`."""
         return f"nodes/{self.facts['node']}"
+
+    def calling_as(self, name: str) -> dict[str, Any]:
+        """What goes with a call of someone else, such as `members/…`: a token of this node."""
+        secret = self.log.with_name("data") / "secrets" / "token.key"
+        token = tokens.sign(bytes.fromhex(secret.read_text()), name)
+        return {"metadata": (("authorization", f"Bearer {token}"),), "timeout": CALL}
 
     async def shows(
         self, what: str, check: Callable[[sync_pb2.Network], bool], *, within: float
@@ -153,7 +159,7 @@ class Network:
     async def __aexit__(self, *_: object) -> None:
         """End all nodes, at once."""
         nodes = self.nodes.values()
-        for channel in [channel for node in nodes for channel in node.channels]:
+        for channel in [channel for node in nodes for channel in node.to.values()]:
             await channel.close()
         await self._stack.aclose()
 

@@ -116,3 +116,17 @@ def proof_table(network: sync_pb2.Network) -> Table:
                 name = node.node.display_name
                 table.add_row(name, counts, f"{stream['certified']:,}", stream["digest"])
     return table
+
+
+def voices_table(network: sync_pb2.Network) -> Table:
+    """Of the voices that each level has handled, how many it closed without an answer."""
+    table = Table("level", "voices handled", "closed unanswered", box=SIMPLE, pad_edge=False)
+    found: dict[str, dict[str, int]] = {}
+    for figure in network.levels:
+        found.setdefault(figure.level, {})[figure.name] = figure.value
+    for level, figures in found.items():
+        handled = figures.get("voices_handled", 0)
+        unanswered = figures.get("voices_closed_unanswered", 0)
+        share = f"{unanswered:,} ({unanswered / handled:.0%})" if handled else "–"
+        table.add_row(level, f"{handled:,}", share)
+    return table
