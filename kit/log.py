@@ -35,7 +35,7 @@ from smartunion.event.v1 import log_pb2
 BATCH = 2_000
 """Entries numbered, read and framed at once."""
 BULK = 500
-"""From so many entries on, a batch publishes its head alone."""
+"""From so many entries on, a batch is copied, and publishes its head alone."""
 POLL = 0.05
 """Seconds after which a publisher looks for what writers of other processes have committed."""
 HEARTBEAT = 1.0
@@ -103,10 +103,12 @@ class Outbox:
             )
             for change in changes
         ]  # fmt: skip
+        if len(rows) >= BULK:  # COPY takes half the time for many, and two round trips.
+            await self._conn.copy_records_to_table("outbox", columns=WAITING, records=rows)
+            return
         await self._conn.execute(
-            """
-            INSERT INTO outbox (channel, kind, id, owner_epoch, version, before, hash, public,
-                                event_id, event_type, event_time, event)
+            f"""
+            INSERT INTO outbox ({", ".join(WAITING)})
             SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::int[], $5::bigint[],
                                  $6::bytea[], $7::bytea[], $8::bytea[], $9::uuid[], $10::text[],
                                  $11::timestamptz[], $12::bytea[])
@@ -115,6 +117,8 @@ class Outbox:
         )
 
 
+WAITING = ["channel", "kind", "id", "owner_epoch", "version", "before", "hash", "public",
+           "event_id", "event_type", "event_time", "event"]  # fmt: skip
 COLUMNS = """number, kind, id, owner_epoch, version, hash, public,
              event_id, event_type, event_time, event"""
 
