@@ -86,5 +86,6 @@ async def migrate(conn: Connection, folder: Path) -> None:
         for file in sorted(folder.glob("*.sql")):
             name = f"{folder.parent.name}/{file.name}"
             if name not in applied:
-                await conn.execute(file.read_text())
+                if statements := file.read_text():  # asyncpg stumbles over none
+                    await conn.execute(statements)
                 await conn.execute("INSERT INTO migrations (name) VALUES ($1)", name)
