@@ -13,7 +13,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import backlog, calls, differences, hops, links, memory, rosters
+from bench import backlog, benefits, calls, differences, hops, links, memory, rosters
 from bench.figures import HEADER, Figure
 
 Row = Callable[[Path, int], Awaitable[list[Figure]]]
@@ -27,6 +27,8 @@ ROWS: dict[str, Row] = {
     "hops": hops.two_hops,
     "backlog": backlog.catch_up,
     "differences": differences.search,
+    "claim": benefits.claim,
+    "card": benefits.card,
     "memory": memory.idle,
 }
 """What can be measured: each starts nodes of its own, and gives one figure or more."""
@@ -48,6 +50,7 @@ def main(
 
 async def _measure(rows: list[str], runs: int, build: Path) -> None:
     figures: list[Figure] = []
+    build.mkdir(parents=True, exist_ok=True)
     for row in rows:
         folder = build / "bench" / row
         shutil.rmtree(folder, ignore_errors=True)

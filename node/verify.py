@@ -46,6 +46,7 @@ KINDS = (
     Kind("applications", "membership", {"organization": 2, "state": 3}),
     Kind("cards", "benefits", {"member": 2, "organization": 3, "state": 4, "status_index": 5}),
     Kind("coupons", "benefits", {"programme": 2, "member": 3, "organization": 4, "state": 5}),
+    Kind("programmes", "benefits", {"organization": 2}, "down"),
     Kind("status_lists", "benefits", {"node": 2, "number": 3}),
     Kind("shared_status_lists", "benefits", {"node": 2, "number": 3}, "down"),
     Kind("notices", "notify", {"organization": 2, "expire_seconds": 3}, "down"),
