@@ -41,9 +41,14 @@ VOICE = """
 # How it stands at this node: see domain.voices.Voice.state_at.
 STATE_HERE = f"""
     CASE WHEN voice.origin <> $1
-              AND NOT EXISTS (SELECT FROM handlings
-                               WHERE voice = voice.id AND voice_origin = voice.origin
-                                 AND addressee = $1)
+              AND NOT EXISTS (
+                  WITH RECURSIVE way AS (
+                      SELECT addressee FROM handlings
+                       WHERE (voice, voice_origin, origin) = (voice.id, voice.origin, voice.origin)
+                       UNION
+                      SELECT step.addressee FROM way JOIN handlings step ON origin = way.addressee
+                       WHERE (voice, voice_origin) = (voice.id, voice.origin))
+                  SELECT FROM way WHERE addressee = $1)
          THEN {VoiceState.ELSEWHERE:d}
          ELSE {VoiceState.WAITING:d} + coalesce(
               (SELECT max(action) FROM handlings
