@@ -1,6 +1,7 @@
 """Notices, and the inboxes in which members find them."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,10 +10,13 @@ import pytest
 
 from kit.ids import first_uuid7, time_of
 from kit.organizations import organization_id
+from services.membership.config import Settings as MembershipSettings
 from services.notify.domain.notices import count_id
 from smartunion.notify.v1 import notify_pb2 as pb
 from smartunion.notify.v1.records_pb2 import PublicNotice, PublicReadCount
 from tests.eventually import eventually
+from tests.service.desk import Desk
+from tests.service.notify.conftest import calling, make_settings, serving
 from tests.service.notify.counter import HOME, Counter, in_days
 
 
@@ -263,3 +267,25 @@ async def test_a_notice_from_above_is_found_here_and_its_readers_counted_here(
     )
     assert row is not None and tuple(row) == (nation, 1)
     await notify.pool.execute("DELETE FROM notices WHERE id = $1", id_)
+
+
+async def test_who_is_approved_at_membership_finds_a_welcome_and_the_notices(
+    membership: Desk,
+    shared: MembershipSettings,
+    postgres: str,
+    notify_template: str,
+    tmp_path: Path,
+) -> None:
+    alone = await make_settings(postgres, notify_template, tmp_path)
+    peers = {**alone.peers, "membership": shared.listen}
+    same = {"secrets": shared.secrets, "node": shared.node, "peers": peers}
+    settings = alone.model_copy(update=same)
+    async with calling(settings) as counter, serving(settings):
+        approved = await membership.approve(await membership.apply(1))
+        notice = await counter.post(parent=membership.street)
+
+        async def welcomed() -> None:
+            found = await counter.inbox(approved.member)
+            assert [one.title for one in found] == [notice.title, "欢迎加入工会"]
+
+        await eventually(welcomed)
