@@ -4,6 +4,8 @@ The chapters of the story between the import and the cut, each through the publi
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -32,6 +34,16 @@ ANSWER = "省总已协调企业，下月起夜班供应热餐。"
 def once() -> str:
     """A request_id."""
     return str(uuid4())
+
+
+@contextmanager
+def suppress_code(*codes: grpc.StatusCode) -> Iterator[None]:
+    """What is refused so is not here yet."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in codes:
+            raise
 
 
 async def refusal(call: Any) -> tuple[str, str]:
@@ -76,9 +88,15 @@ class Chapters:
     async def _show_the_card(self, worker: str) -> None:
         with self._report.step("a card of 成都 is checked without a network") as facts:
             mine = benefits_pb2_grpc.MyCardServiceStub(self._chengdu.to["benefits"])
-            card = await mine.GetMyCard(
-                benefits_pb2.GetMyCardRequest(), **self._chengdu.calling_as(worker)
-            )
+
+            async def issued() -> benefits_pb2.MyCard | None:
+                with suppress_code(grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND):
+                    return await mine.GetMyCard(
+                        benefits_pb2.GetMyCardRequest(), **self._chengdu.calling_as(worker)
+                    )
+                return None
+
+            card = await until("the worker's card", issued, within=WITHIN)
 
             async def good() -> Any:
                 """With what a merchant of 绵阳 has fetched some day."""
@@ -283,23 +301,23 @@ class Chapters:
         inbox = notify_pb2_grpc.MyInboxServiceStub(self._chengdu.to["notify"])
 
         async def found() -> list[notify_pb2.Message]:
+            """Nothing while notify has not heard of the member yet."""
             request = notify_pb2.ListMyMessagesRequest()
-            answer = await inbox.ListMyMessages(request, **self._chengdu.calling_as(worker))
-            return [message for message in answer.messages if message.kind == kind]
+            with suppress_code(grpc.StatusCode.PERMISSION_DENIED):
+                answer = await inbox.ListMyMessages(request, **self._chengdu.calling_as(worker))
+                return [message for message in answer.messages if message.kind == kind]
+            return []
 
         return await until("the message in the inbox", found, within=WITHIN)
 
     async def _voice(self, node: Node, name: str, *, steps: int) -> notify_pb2.Voice | None:
         """The voice as a node shows it, once so many steps of it are known there."""
-        try:
+        with suppress_code(grpc.StatusCode.NOT_FOUND):
             found = await self._desk(node).GetVoice(
                 notify_pb2.GetVoiceRequest(name=name), **node.call
             )
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                return None
-            raise
-        return found if len(found.steps) >= steps else None
+            return found if len(found.steps) >= steps else None
+        return None
 
     def _desk(self, node: Node) -> "notify_pb2_grpc.NotifyServiceAsyncStub":
         return notify_pb2_grpc.NotifyServiceStub(node.to["notify"])

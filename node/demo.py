@@ -292,8 +292,8 @@ class Story:
             self._report.write()
             code = await run_verify(endpoints, self._report.file, log)
             lines = log.read_text(encoding="utf-8").splitlines()
-            for line in lines:
-                self._report.say(line)
+            self._report.say(f"{len(lines) - 1} tables of records at their holders")
+            self._report.say(lines[-1] if lines else "")
             facts |= {"exit_code": code, "lines": lines}
             check(code == 0, "recount", lines[-1] if lines else "it said nothing")
 

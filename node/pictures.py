@@ -125,8 +125,8 @@ def voices_table(network: sync_pb2.Network) -> Table:
     for figure in network.levels:
         found.setdefault(figure.level, {})[figure.name] = figure.value
     for level, figures in found.items():
-        handled = figures.get("voices_handled", 0)
-        unanswered = figures.get("voices_closed_unanswered", 0)
+        handled = figures.get("voices_handled_here", 0)
+        unanswered = figures.get("voices_closed_unanswered_here", 0)
         share = f"{unanswered:,} ({unanswered / handled:.0%})" if handled else "–"
         table.add_row(level, f"{handled:,}", share)
     return table

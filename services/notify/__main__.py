@@ -16,6 +16,7 @@ from kit.tree import seeded
 from services.notify.config import Settings
 from services.notify.servicer import MyInboxServicer, MyVoiceServicer, NotifyServicer
 from services.notify.store import Reads, Store
+from services.notify.store.figures import figures
 from services.notify.store.voices import Keys
 from services.notify.subscriber import KINDS, enrol
 from services.notify.usecases import Means
@@ -68,6 +69,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
             (grpc_pb.add_MyInboxServiceServicer_to_server, MyInboxServicer(Inboxes(means, bell))),
         ],
         background=[members.run(), bell.run(), Counting(means).run()],
+        figures=partial(figures, parts.pool, settings.node),
     )
 
 

@@ -5,16 +5,16 @@ from uuid import UUID
 from kit.db import Pool
 
 NAMES = ("voices_raised", "voices_waiting", "voices_answered", "voices_closed_unanswered",
-         "voices_closed_unanswered_here")  # fmt: skip
+         "voices_handled_here", "voices_closed_unanswered_here")  # fmt: skip
 
 
 async def figures(pool: Pool, node: UUID) -> list[tuple[UUID, str, int]]:
     """What became of voices, by the node where they were raised: this one and those below.
 
     `voices_raised` is the sum of the three that follow it: `voices_waiting` (no level answered or
-    closed them), `voices_answered` (some level did), `voices_closed_unanswered`.  Beside them,
-    `voices_closed_unanswered_here`: those that the node itself closed though no level answered,
-    wherever they were raised.
+    closed them), `voices_answered` (some level did), `voices_closed_unanswered`.  Beside them, of
+    voices wherever they were raised: `voices_handled_here`, about which the node itself did
+    something, and of these `voices_closed_unanswered_here`, which it closed and no level answered.
 
     What levels above did counts as far as it came down.  A level has a say in a voice that was
     raised there or passed on to it, as in `domain.voices.chained`.
@@ -41,16 +41,18 @@ async def figures(pool: Pool, node: UUID) -> list[tuple[UUID, str, int]]:
                    count(*) FILTER (WHERE NOT answered AND NOT closed) AS voices_waiting,
                    count(*) FILTER (WHERE answered) AS voices_answered,
                    count(*) FILTER (WHERE closed AND NOT answered) AS voices_closed_unanswered,
-                   0 AS voices_closed_unanswered_here
+                   0 AS voices_handled_here, 0 AS voices_closed_unanswered_here
               FROM outcome GROUP BY origin
             UNION ALL
-            SELECT heard.origin, 0, 0, 0, 0, count(*)
+            SELECT heard.origin, 0, 0, 0, 0, count(*),
+                   count(*) FILTER (WHERE action = 3 AND NOT answered)
               FROM heard JOIN outcome ON outcome.id = voice AND outcome.origin = voice_origin
-             WHERE action = 3 AND NOT answered GROUP BY heard.origin
+             GROUP BY heard.origin
         )
         SELECT origin, sum(voices_raised) AS voices_raised, sum(voices_waiting) AS voices_waiting,
                sum(voices_answered) AS voices_answered,
                sum(voices_closed_unanswered) AS voices_closed_unanswered,
+               sum(voices_handled_here) AS voices_handled_here,
                sum(voices_closed_unanswered_here) AS voices_closed_unanswered_here
           FROM counted GROUP BY origin ORDER BY origin
         """,
