@@ -13,9 +13,10 @@ from kit.ids import uuid7
 from kit.rpc import Call
 from services.benefits import events
 from services.benefits.domain import programmes
-from services.benefits.domain.coupons import CouponExpired
+from services.benefits.domain.coupons import CouponExpired, SoldOut
 from services.benefits.domain.programmes import Share
 from services.benefits.usecases import new_header
+from services.benefits.usecases.claims import Claims
 from services.benefits.usecases.coupons import Coupons
 from smartunion.benefits.v1 import benefits_pb2 as pb
 from tests.service.benefits.counter import Counter
@@ -264,3 +265,22 @@ async def test_officers_and_merchants_claim_nothing_and_members_redeem_nothing(
         (pb.CreateProgrammeRequest(), f"members/{member}"),
     ):  # fmt: skip
         assert (await counter.refusal(request, by=by)).reason == "ACCESS_DENIED"
+
+
+async def test_two_processes_at_one_stock_give_out_no_more_than_there_is(counter: Counter) -> None:
+    members = [uuid7() for _ in range(240)]
+    await counter.announce(members)
+    programme = UUID((await counter.programme(150)).name.rpartition("/")[2])
+    desks = (Claims(counter.means), Claims(counter.means))
+
+    async def claim(at: int, member: UUID) -> object:
+        call = Call(f"members/{member}", "ClaimCouponRequest", uuid4(), bytes(32))
+        return await desks[at % 2].claim(programme, member=member, call=call)
+
+    answers = await asyncio.gather(
+        *(claim(at, member) for at, member in enumerate(members)), return_exceptions=True
+    )
+    assert sum(isinstance(answer, SoldOut) for answer in answers) == 90
+    assert (await counter.pool.fetchval(
+        "SELECT count(*) FROM coupons WHERE programme = $1", programme
+    )) == 150  # fmt: skip
