@@ -90,13 +90,14 @@ class Claims:
         try:
             while desk.waiting:
                 size = min(len(desk.waiting), BATCH)
-                claims = [desk.waiting.popleft() for _ in range(size)]
+                taken = [desk.waiting.popleft() for _ in range(size)]
+                claims = [claim for claim in taken if not claim.answer.done()]  # who has gone
                 try:
                     outcomes: Sequence[Outcome] = await self._decide(desk, claims)
                 except Exception as error:
-                    outcomes = [error] * size
+                    outcomes = [error] * len(claims)
                 for claim, outcome in zip(claims, outcomes, strict=True):
-                    if claim.answer.done():  # the caller has gone
+                    if claim.answer.done():
                         continue
                     if isinstance(outcome, Coupon):
                         claim.answer.set_result(outcome)
