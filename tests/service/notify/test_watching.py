@@ -126,6 +126,9 @@ async def test_watching_ends_well_when_the_service_stops(
         member = await counter.member()
         async with watching(counter, member, from_now=True) as call:
             await heard(call)
+            for _ in range(2):  # It has nothing to do any more when the end comes.
+                await counter.post()
+                await heard(call)
             stop.set()
             assert await call.read() is grpc.aio.EOF
             assert await call.code() is grpc.StatusCode.OK
