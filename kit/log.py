@@ -316,11 +316,11 @@ class _Channel:
             self._uncertified += taken
             self._entered_at = monotonic()
             self._announce(rows[-1]["number"], rows if taken < BULK else [])
-        elif self._due() or await self._audit_says_otherwise():
+        elif self._due():
             await self._certify()
         elif monotonic() - self._beat_at > HEARTBEAT:
             await self._beat()
-        if self._uncertified >= CERTIFY_ENTRIES:
+        if self._uncertified >= CERTIFY_ENTRIES or await self._audit_says_otherwise():
             await self._certify()
         return bool(taken == BATCH)
 

@@ -152,9 +152,11 @@ async def audit(
 ) -> None:  # fmt: skip
     """Recount own tables against running sums and unnumbered rows, all in one snapshot.
 
-    A record that was written without the outbox is in the table and in neither of the two.
+    A record that was written without the outbox is in the table and in neither of the two.  One
+    recount at a time: two would end each other when they write what they found.
     """
     async with conn.transaction(isolation="repeatable_read"):
+        await conn.execute("LOCK TABLE audits")
         proof = await _proof(conn, node, channel)
         sums = await sums_of(conn, node, channel)
         records = sum(sums.counts().values())
