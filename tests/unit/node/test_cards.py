@@ -86,6 +86,7 @@ def test_a_good_card_is_good_without_a_network(tmp_path: Path) -> None:
         (a_card(), 8, (), "LIST_STALE"),
         ("https://example.org", 0, (), "FOREIGN"),
     ],
+    ids=["old", "revoked", "altered", "cut short", "out of scope", "stale list", "foreign"],
 )
 def test_a_bad_card_ends_with_one_line_and_code_1(
     tmp_path: Path, text: str, age: int, revoked: tuple[int, ...], expected: str
