@@ -32,10 +32,14 @@ async def test_what_a_city_commits_is_readable_and_proved_at_the_nation(line: Li
     ids = await line.city.things.add(3_000)
     await line.city.things.save(ids[:100], version=2)
     await proved(line, dict.fromkeys(ids, 1) | dict.fromkeys(ids[:100], 2))
-    network = await line.nation.network()
-    assert list(network) == ["0", "51", "5101"]
-    assert network["5101"].connected and network["5101"].lag_entries == 0
-    assert network["0"].covered_nodes == network["0"].subtree_nodes == 3
+
+    async def covered() -> None:
+        network = await line.nation.network()
+        assert list(network) == ["0", "51", "5101"]
+        assert network["5101"].connected and network["5101"].lag_entries == 0
+        assert network["0"].covered_nodes == network["0"].subtree_nodes == 3
+
+    await eventually(covered)
 
 
 async def test_nats_carries_the_same(carried: Line) -> None:
