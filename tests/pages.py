@@ -33,6 +33,15 @@ class Page:
         (self.folder / "my/data").mkdir(parents=True)
         (self.folder / "my/data/endpoints.json").write_text(json.dumps(facts))
 
+    def config(self, secrets: Path) -> None:
+        """Put there what `smartunion token` needs: the config, and the secrets of the node."""
+        config = 'name = "四川"\norganization = "51"\nlevel = "province"\n'
+        (self.folder / "my/node.toml").write_text(config, encoding="utf-8")
+        shutil.copytree(secrets, self.folder / "my/data/secrets")
+        (self.folder / ".venv/bin").mkdir(parents=True)
+        command = Path(sys.executable).with_name("smartunion")
+        (self.folder / ".venv/bin/smartunion").symlink_to(command)
+
     def blocks(self, language: str) -> list[str]:
         """What stands in the blocks of a language, in order."""
         return [content for said, content in self._blocks if said == language]

@@ -51,11 +51,6 @@ async def test_what_the_nation_decides_is_readable_and_proved_at_the_city(line: 
     assert await line.nation.things.versions(line.province.id, ORDER) == {}
 
 
-async def test_nats_carries_it_too(carried: Line) -> None:
-    await carried.nation.things.add(300, ORDER)
-    await arrived(carried.nation, carried.province, carried.city)
-
-
 async def test_everyone_comes_to_know_the_keys_of_the_whole_tree(line: Line) -> None:
     async def known() -> None:
         for node in line.all:

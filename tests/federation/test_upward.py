@@ -7,7 +7,7 @@ from smartunion.event.v1 import log_pb2
 from tests.eventually import eventually
 from tests.federation.conftest import Line
 from tests.federation.nodes import Node
-from tests.federation.things import CRY
+from tests.federation.things import CRY, ORDER
 
 
 async def proved(line: Line, expected: dict[UUID, int], *, within: float = 20) -> None:
@@ -42,9 +42,15 @@ async def test_what_a_city_commits_is_readable_and_proved_at_the_nation(line: Li
     await eventually(covered)
 
 
-async def test_nats_carries_the_same(carried: Line) -> None:
+async def test_nats_carries_the_same_and_what_travels_down(carried: Line) -> None:
     ids = await carried.city.things.add(3_000)
+    orders = dict.fromkeys(await carried.nation.things.add(300, ORDER), 1)
     await proved(carried, dict.fromkeys(ids, 1))
+
+    async def arrived() -> None:
+        assert await carried.city.things.versions(carried.nation.id, ORDER) == orders
+
+    await eventually(arrived)
 
 
 async def test_a_node_works_alone_and_catches_up(line: Line) -> None:

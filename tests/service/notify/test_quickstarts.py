@@ -1,0 +1,62 @@
+"""What the quickstarts tell a client to write does what they say, against real services."""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kit import tokens
+from services.membership.config import Settings
+from services.notify.config import Settings as NotifySettings
+from tests.pages import ROOT, Page
+from tests.service.notify.conftest import make_settings, serving
+
+PACKAGES = ROOT / "build" / "js" / "node_modules"
+"""`make js` puts there what the page for Node.js tells to install."""
+
+
+@pytest.fixture(scope="module")
+async def notify(
+    shared: Settings, postgres: str, notify_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[NotifySettings]:
+    """Notify that follows the membership which most tests share."""
+    alone = await make_settings(postgres, notify_template, tmp_path_factory.mktemp("notify"))
+    peers = {**alone.peers, "membership": shared.listen}
+    same = {"secrets": shared.secrets, "node": shared.node, "peers": peers}
+    settings = alone.model_copy(update=same)
+    async with serving(settings):
+        yield settings
+
+
+def page_of(name: str, folder: Path, shared: Settings, notify: NotifySettings) -> Page:
+    """A page at a node with these services."""
+    page = Page(name, folder)
+    token = tokens.sign(shared.secret("token.key"), "officers/admin")
+    page.node(token, membership=shared.listen, notify=notify.listen)
+    page.config(shared.secrets)
+    return page
+
+
+async def test_the_quickstart_for_python_does_what_it_says(
+    shared: Settings, notify: NotifySettings, tmp_path: Path
+) -> None:
+    page = page_of("quickstart-python.md", tmp_path, shared, notify)
+    [generate] = [block for block in page.blocks("sh") if "grpc_tools" in block]
+    await page.run("sh", "-ec", generate)
+    assert (tmp_path / "client/smartunion/membership/v1/membership_pb2_grpc.py").exists()
+    program = "\n".join(page.blocks("python"))
+    page.check(await page.run("python", "-Werror", "-c", program, PYTHONPATH="client"))
+
+
+async def test_the_quickstart_for_node_js_does_what_it_says(
+    shared: Settings, notify: NotifySettings, tmp_path: Path
+) -> None:
+    if not shutil.which("node"):
+        pytest.skip("there is no `node` on this machine")
+    if not PACKAGES.exists():
+        pytest.skip("the packages of the page are not installed; `make js` does that")
+    page = page_of("quickstart-js.md", tmp_path, shared, notify)
+    (tmp_path / "node_modules").symlink_to(PACKAGES)
+    (tmp_path / "quickstart.mjs").write_text("\n".join(page.blocks("js")))
+    page.check(await page.run("node", "quickstart.mjs"))
