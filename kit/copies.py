@@ -44,7 +44,7 @@ class Copies:
         self, pool: Pool, node: UUID, service: str, kinds: Sequence[Kind],
         sync: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...], carrier: Carrier,
     ) -> None:  # fmt: skip
-        self._pool, self._node, self._service = pool, node, service
+        self._pool, self.node, self._service = pool, node, service
         self._kinds = {kind.name: kind for kind in kinds}
         self._sync = sync_pb2_grpc.SyncServiceStub(sync)
         self._metadata = metadata
@@ -79,12 +79,12 @@ class Copies:
 
     async def _recount(self) -> None:
         async with self._pool.acquire() as conn:
-            await proofs.recount_some(conn, list(self._kinds.values()), self._node)
+            await proofs.recount_some(conn, list(self._kinds.values()), self.node)
 
     async def step(self) -> bool:
         """Read and apply what follows the cursors; whether there was anything."""
         cursors = await self._pool.fetch(
-            "SELECT origin, channel, frame FROM proofs WHERE origin <> $1", self._node
+            "SELECT origin, channel, frame FROM proofs WHERE origin <> $1", self.node
         )
         answer = await self._sync.ReadLog(
             sync_pb2.ReadLogRequest(
@@ -174,7 +174,7 @@ class Copies:
         self, conn: Connection, origin: UUID, channel: str, kind: Kind | None, run: list[Line]
     ) -> None:
         """Halve a failing batch until the failing entry is alone, and park that."""
-        if kind is None:
+        if kind is None or kind.channel != channel:  # a child may not bring what travels down
             await self._park(conn, origin, channel, run, "unknown kind")
             return
         try:

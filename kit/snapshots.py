@@ -25,6 +25,12 @@ PART_BYTES = 512 * 1024
 """About how large a part of a snapshot is."""
 
 
+class SnapshotOwn(InvalidArgument):
+    field = "part.head.origin"
+    message = "a snapshot holds records of another node, never this node's own"
+    chinese = "快照只能包含其他节点的记录，不能是本节点自己的记录"
+
+
 class SnapshotUnknown(NotFound):
     field = "origin"
     message = "this service holds nothing of {origin}; ask a node that has read its records"
@@ -118,9 +124,12 @@ async def write(pool: Pool, copies: Copies, parts: AsyncIterator[pb.SnapshotPart
 
     Raises:
         SnapshotHeadless: if the first part has no head.
+        SnapshotOwn: if it is of this node's own records, which nobody else decides.
     """
     head = await head_of(parts)
     origin, channel = UUID(bytes=head.origin), head.channel
+    if origin == copies.node:
+        raise SnapshotOwn()
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute(
             "INSERT INTO proofs (origin, channel) VALUES ($1, $2) ON CONFLICT DO NOTHING",

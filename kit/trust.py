@@ -37,7 +37,10 @@ PROTECTED = cbor2.dumps({1: -8})
 """The tag of a COSE_Sign1, the label of a key's name, and the header: EdDSA.  Source: RFC 9052
 sections 2 and 3.1, RFC 9053 section 2.2."""
 
-MALFORMED = (ValueError, TypeError, AttributeError, LookupError, cbor2.CBORDecodeError)
+MALFORMED = (
+    ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError,
+    cbor2.CBORDecodeError,
+)  # fmt: skip
 """What comes of a text that is no COSE_Sign1."""
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -132,14 +135,16 @@ def _certified(certificate: bytes, public_key: bytes) -> tuple[NodeKey, datetime
         issuer, node = (uuid_of(claims[claim].removeprefix("nodes/")) for claim in (ISS, SUB))
         key = NodeKey(
             node=node, parent=None if issuer == node else issuer,
-            organization_code=str(claims[CODE]), level=str(claims[LEVEL]),
+            organization_code=claims[CODE], level=claims[LEVEL],
             public_key=bytes(claims[CNF][1][-2]), seal_key=bytes(claims[SEAL_KEY]),
             expire_time=datetime.fromtimestamp(claims[EXP], UTC), certificate=certificate,
         )  # fmt: skip
         begin_time = datetime.fromtimestamp(claims[NBF], UTC)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, OSError):
         raise NotSigned() from None
-    if len(key.public_key) != 32 or len(key.seal_key) != 32:
+    texts = isinstance(key.organization_code, str) and isinstance(key.level, str)
+    lengths = len(key.public_key) == len(key.seal_key) == 32
+    if not (texts and lengths and key.organization_code.isdigit()):  # an empty code covers all
         raise NotSigned()
     return key, begin_time
 
@@ -154,9 +159,9 @@ def trusted(certificates: Iterable[bytes], root: bytes, *, at: datetime) -> dict
     """
     by_issuer: dict[str, list[bytes]] = {}
     for certificate in set(certificates):
-        by_issuer.setdefault(_issuer(certificate), []).append(certificate)
+        by_issuer.setdefault(_names(certificate)[0], []).append(certificate)
     found: dict[UUID, NodeKey] = {}
-    tops = [one for of_issuer in by_issuer.values() for one in of_issuer]
+    tops = [one for issuer, ones in by_issuer.items() for one in ones if _names(one)[1] == issuer]
     level = _certified_by(root, tops, at=at, allowed=lambda key: key.parent is None)
     while level:
         found |= {key.node: key for key in level}
@@ -216,8 +221,13 @@ def unverified(signed: bytes) -> dict[int, Any]:
 
 
 @lru_cache(maxsize=20_000)
-def _issuer(certificate: bytes) -> str:
-    return str(unverified(certificate).get(ISS, ""))
+def _names(certificate: bytes) -> tuple[str, str]:
+    """Who certifies, and whom, by what a certificate says."""
+    claims = unverified(certificate)
+    issuer, subject = claims.get(ISS), claims.get(SUB)
+    if isinstance(issuer, str) and isinstance(subject, str):
+        return issuer, subject
+    return "", ""
 
 
 def _to_be_signed(payload: bytes) -> bytes:

@@ -128,13 +128,18 @@ class Differences:
                 return search
 
 
+LONGEST_PAUSE = 3_600.0
+"""Seconds between two assertions of the same buckets of a stream that travels down, at most."""
+
+
 class Healer:
     """Serves wants of nodes above for records, from here or through the node below."""
 
     def __init__(self, sync: Sync, differences: Differences, metadata: Metadata) -> None:
         self._sync, self._differences, self._metadata = sync, differences, metadata
         self._asked: asyncio.Queue[tuple[StreamKey, set[int], set[bytes]]] = asyncio.Queue()
-        self._served: dict[tuple[StreamKey, str], float] = {}
+        self._served: dict[tuple[StreamKey, str], tuple[float, float]] = {}
+        """When each was served last, and how long the pause after it is."""
 
     def ask(self, want: sync_pb2.Want) -> None:
         """Serve a want soon; one that follows too closely is passed over, and said again."""
@@ -151,11 +156,16 @@ class Healer:
             self._asked.put_nowait((key, buckets, ids))
 
     def _due(self, key: StreamKey, what: str) -> bool:
+        """Whether a want is served again.  What travels down is asserted without a search, so the
+        pause doubles while the same is wanted: it may be what no assertion heals."""
         now = monotonic()
-        due = now - self._served.get((key, what), -REASSERT_EVERY) >= REASSERT_EVERY
-        if due:
-            self._served[key, what] = now
-        return due
+        at, pause = self._served.get((key, what), (-LONGEST_PAUSE, REASSERT_EVERY))
+        if now - at < pause:
+            return False
+        again = key.channel == DOWN and now - at < 2 * pause + REASSERT_EVERY
+        longer = min(2 * pause, LONGEST_PAUSE) if again else REASSERT_EVERY
+        self._served[key, what] = now, longer
+        return True
 
     async def run(self) -> None:
         """Until cancelled.  A want that cannot be served now is said again by who wants it."""

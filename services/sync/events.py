@@ -11,6 +11,9 @@ from services.sync.domain import Held, Node
 from services.sync.domain.directives import Directive, Report, State
 from smartunion.sync.v1 import events_pb2, records_pb2
 
+LAST_SECOND = 4_102_444_800
+"""2100-01-01 UTC: no time in a record is later."""
+
 
 def parse(public: bytes) -> tuple[Any, ...]:
     """The fields of a section `public` of a node.  Raises ValueError if it is none."""
@@ -62,10 +65,17 @@ def parse_directive(public: bytes) -> tuple[Any, ...]:
     section = records_pb2.PublicDirective.FromString(public)
     if len(section.expected) % 16 or len(section.parent) not in (0, 16):
         raise ValueError("no ids")
+    _check_times(section.due_seconds, section.create_seconds)
     return (
         section.title, section.text, section.subtree, section.levels, section.due_seconds,
         section.create_seconds, section.expected, section.parent,
     )  # fmt: skip
+
+
+def _check_times(*seconds: int) -> None:
+    """Raises ValueError unless each is a time between 1970 and 2100."""
+    if not all(0 <= second <= LAST_SECOND for second in seconds):
+        raise ValueError("no time")
 
 
 DIRECTIVES = Kind(
@@ -90,6 +100,7 @@ def parse_report(public: bytes) -> tuple[Any, ...]:
     """The fields of a section `public` of a report.  Raises ValueError if it is none."""
     section = records_pb2.PublicDirectiveReport.FromString(public)
     state = int(State(section.state))
+    _check_times(section.report_seconds)
     return UUID(bytes=section.directive), state, section.reason, section.report_seconds
 
 

@@ -67,9 +67,7 @@ class Restores:
         """
         first = await anext(requests, sync_pb2.PushSnapshotRequest())
         key, head = key_of(first.stream), first.part.head
-        of_stream = (head.origin, head.channel) == (first.stream.origin, first.stream.channel)
-        sound = 0 < head.frame < MOST and head.number < MOST and head.settled < MOST
-        if len(first.hash) != 32 or not of_stream or not sound:
+        if not _is_sound(key, head, first.hash):
             raise domain.SnapshotMalformed()
         await self._sync.check_below(key, child)
         if key.origin not in await self._sync.nodes():
@@ -126,7 +124,9 @@ class Restores:
         answers = stub.ReadSnapshot(
             sync_pb2.ReadSnapshotRequest(stream=to_stream(key)), metadata=metadata, timeout=LONGEST
         )
-        first = await anext(aiter(answers))
+        first = await anext(aiter(answers), sync_pb2.ReadSnapshotResponse())
+        if not _is_sound(key, first.part.head, first.hash):
+            raise SnapshotAway(service=key.service)
 
         async def parts() -> AsyncIterator[log_pb2.WriteSnapshotRequest]:
             yield log_pb2.WriteSnapshotRequest(part=first.part)
@@ -183,8 +183,10 @@ class Restores:
         answers = stub.ReadSnapshot(
             sync_pb2.ReadSnapshotRequest(stream=to_stream(key)), metadata=metadata, timeout=LONGEST
         )
-        first = await anext(aiter(answers))
+        first = await anext(aiter(answers), sync_pb2.ReadSnapshotResponse())
         head = first.part.head
+        if not _is_sound(key, head, first.hash):
+            raise SnapshotAway(service=key.service)
 
         async def parts() -> AsyncIterator[log_pb2.TakeBackRequest]:
             yield log_pb2.TakeBackRequest(channel=key.channel, head=head.number)
@@ -259,3 +261,10 @@ class Restores:
         if key.service not in self._logs:
             raise SnapshotAway(service=key.service)
         return self._logs[key.service]
+
+
+def _is_sound(key: StreamKey, head: log_pb2.SnapshotHead, hash_: bytes) -> bool:
+    """Whether a snapshot says that it is of a stream, and where it stands."""
+    of_stream = (head.origin, head.channel) == (key.origin.bytes, key.channel)
+    within = 0 < head.frame < MOST and head.number < MOST and head.settled < MOST
+    return len(hash_) == 32 and of_stream and within

@@ -1,11 +1,18 @@
 """What a node decides for those below it reaches them all, signed and proved; and nothing else."""
 
-from smartunion.event.v1 import log_pb2
+import grpc
+
+from kit.carrier import Carrier
+from kit.copies import Copies
+from kit.frames import Line as Entry
+from kit.ids import uuid7
+from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import frame_pb2, sync_pb2
 from tests.eventually import eventually
 from tests.federation.conftest import Line
 from tests.federation.nodes import Node, plain
-from tests.federation.things import ORDER
+from tests.federation.test_enrollment import reason
+from tests.federation.things import ORDER, change
 
 
 async def arrived(origin: Node, *readers: Node, within: float = 20) -> None:
@@ -147,6 +154,31 @@ async def test_a_child_can_neither_bring_what_travels_down_nor_forge_what_comes(
             metadata=(("authorization", f"Bearer {token}"),), timeout=5,
         )  # fmt: skip
     assert [receipt.refused for receipt in answer.receipts if receipt.refused] == ["ORIGIN_FOREIGN"]
+
+
+async def test_what_travels_down_is_not_taken_from_a_child(line: Line) -> None:
+    made = change(uuid7(), 1, None, ORDER)
+    entry = Entry(1, ORDER.name, made.id, 1, 1, made.hash, made.public)
+    pool, city = line.province.things.pool, line.city.id
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as nobody:
+        copies = Copies(pool, line.province.id, "things", (ORDER,), nobody, (), Carrier())
+        async with pool.acquire() as conn:
+            undone = conn.transaction()
+            await undone.start()
+            await copies.apply(conn, city, "records", [entry])
+            assert await conn.fetchval("SELECT reason FROM parked WHERE id = $1", made.id)
+            assert not await conn.fetchval("SELECT true FROM orders WHERE id = $1", made.id)
+            await undone.rollback()
+
+
+async def test_a_parent_cannot_write_a_childs_own_records_by_a_snapshot(line: Line) -> None:
+    head = log_pb2.SnapshotHead(origin=line.city.id.bytes, channel="records", frame=9, number=9)
+    request = log_pb2.WriteSnapshotRequest(part=log_pb2.SnapshotPart(head=head))
+    async with grpc.aio.insecure_channel(line.city.addresses["things"]) as channel:
+        call = log_pb2_grpc.LogServiceStub(channel).WriteSnapshot(
+            iter([request]), metadata=line.city.token("services/sync")
+        )
+        assert await reason(call) == "SNAPSHOT_OWN"
 
 
 async def link_token(node: Node) -> str:

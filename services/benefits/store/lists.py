@@ -18,7 +18,7 @@ class Lists:
         """The lists of a node that are known, as it signed them, whoever brought them."""
         rows = await self._conn.fetch(
             """
-            SELECT public FROM status_lists WHERE id = $1
+            SELECT public FROM status_lists WHERE id = $1 AND origin = id
             UNION ALL SELECT public FROM shared_status_lists WHERE id = $1
             """,
             node,
@@ -30,7 +30,7 @@ class Lists:
         rows = await self._conn.fetch(
             """
             SELECT DISTINCT ON (id) public
-              FROM (SELECT id, number, public FROM status_lists UNION ALL
+              FROM (SELECT id, number, public FROM status_lists WHERE origin = id UNION ALL
                     SELECT id, number, public FROM shared_status_lists) list
              ORDER BY id, number DESC
             """
@@ -59,7 +59,7 @@ class Lists:
               FROM status_lists record
               LEFT JOIN shared_status_lists shared
                      ON shared.origin = $1 AND shared.id = record.id
-             WHERE record.number > coalesce(shared.number, 0)
+             WHERE record.number > coalesce(shared.number, 0) AND record.origin = record.id
             """,
             self._node,
         )

@@ -47,7 +47,16 @@ MESSAGES = f"""
                  WHERE voice = raisings.voice AND origin = $10
                  UNION ALL
                 SELECT id, public, arrival FROM replies
-                 WHERE voice = raisings.voice AND voice_origin = $10 AND origin <> $10) step
+                 WHERE voice = raisings.voice AND voice_origin = $10 AND origin <> $10
+                   AND EXISTS (SELECT FROM handlings below
+                                WHERE below.voice = replies.voice
+                                  AND below.addressee = replies.origin
+                                  AND below.origin <> replies.origin
+                                UNION ALL
+                               SELECT FROM replies below
+                                WHERE below.voice = replies.voice
+                                  AND below.addressee = replies.origin
+                                  AND below.origin <> replies.origin)) step
            LEFT JOIN handling_texts ON handling = step.id
           WHERE member = $1 AND step.id < $3 AND arrival >= $4::text::xid8
           ORDER BY step.id DESC LIMIT $5)

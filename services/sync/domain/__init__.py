@@ -237,7 +237,8 @@ class Stream:
     """How long ago the head was heard, by the clocks on the way."""
     rewound: bool
     via: UUID | None
-    """The child that brings it; None for a stream of this node."""
+    """The neighbour that brings it, a child or, of what travels down, the parent; None for a stream
+    of this node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

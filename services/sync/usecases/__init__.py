@@ -461,7 +461,7 @@ class Sync:
                 elif not whole:
                     missing = await store.frames.missing(stream.key, after, stream.frame)
                     self.wants.add(stream.key, frames=missing)
-        return _fitting(found), freed, streams
+        return fitting(found), freed, streams
 
     async def lost(self, key: StreamKey) -> None:
         """An own log does not continue what was framed of it: show it, here and above."""
@@ -726,7 +726,7 @@ def _urgent_first(stream: Stream) -> tuple[bool, str, str]:
     return stream.key.channel != "urgent", str(stream.key.origin), stream.key.service
 
 
-def _fitting(bodies: Sequence[bytes]) -> list[frame_pb2.Frame]:
+def fitting(bodies: Sequence[bytes]) -> list[frame_pb2.Frame]:
     """As many as one push carries, and at least one."""
     size = 0
     found: list[frame_pb2.Frame] = []

@@ -20,8 +20,11 @@ from kit.trust import CERTIFICATE_VALID, NodeKey
 from services.sync import domain, events
 from services.sync.domain import Stream, StreamKey
 from services.sync.store import Store
-from services.sync.usecases import PUSH_BYTES, Sync, key_of, to_age, to_stream
+from services.sync.usecases import PUSH_BYTES, Sync, fitting, key_of, to_age, to_stream
 from smartunion.sync.v1 import frame_pb2, sync_pb2
+
+MOST_WANTED = 100
+"""Frames that are sent again at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -109,12 +112,12 @@ class Down:
             bodies: list[bytes] = []
             for want in pull.wants:
                 if (key := key_of(want.stream)) in known:
-                    bodies += await store.frames.some(key, want.frames)
+                    bodies += await store.frames.some(key, want.frames[:MOST_WANTED])
                     self._sync.wanted(want)
             for stream in streams:
                 room = PUSH_BYTES - sum(map(len, bodies))
                 bodies += await self._following(store, stream, cursors, room, response)
-            response.frames.extend(map(frame_pb2.Frame.FromString, bodies))
+            response.frames.extend(fitting(bodies))
             response.down.extend(map(to_head, streams))
             chain = await self._chain_of(store, child)
         if hashlib.sha256(b"".join(chain)).digest() != pull.chain_hash:
@@ -177,7 +180,11 @@ class Down:
             for frame in response.frames:
                 await self._store_frame(store, parent, above, frame)
             told = {key_of(head.stream): head for head in response.down}
-            heads = {key: head for key, head in told.items() if key.origin in above}
+            heads = {
+                key: head
+                for key, head in told.items()
+                if key.origin in above and key.channel == DOWN
+            }
             await store.streams.hear(
                 [(key, head.head, to_age(head.heard_age)) for key, head in heads.items()],
                 via=parent,
@@ -198,15 +205,16 @@ class Down:
         return [*freed, *passed]
 
     async def _take_chain(self, store: Store, chain: list[bytes]) -> None:
-        """Keep the chain, if it leads from this node to the top and leaves out nobody who was
-        trusted as the top before: the tree grows at its top."""
+        """Keep the chain, if it leads from this node to the top and leaves out nobody who was in
+        it before: the tree grows at its top."""
         held = await self.chain(store)
         keys = trust.trusted(chain, trust.top(chain), at=self._now())
-        own, before = keys.get(self._sync.own.id), trust.top(held)
+        own = keys.get(self._sync.own.id)
         if own is None or own.public_key != self._sync.own.public_key:
             return logger.error("chain does not lead here")
-        if before not in {key.public_key for key in keys.values()}:
-            return logger.error("chain leaves out the node that was the top")
+        for key in trust.chained(held, at=self._now()):
+            if key.node not in keys or keys[key.node].public_key != key.public_key:
+                return logger.error("chain leaves out a node that was above, or changes its key")
         await store.uplink.save_chain(chain)
 
     def _above(self, chain: Sequence[bytes]) -> dict[UUID, NodeKey]:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
@@ -61,6 +62,16 @@ def test_a_node_cannot_take_its_own_parents_place() -> None:
     assert codes([*CHAIN, CHENGDU.certificate(by=CHENGDU, code="0")]) == codes(CHAIN)
     twin = Holder("51", SICHUAN)
     assert twin.id not in codes([*CHAIN, twin.certificate()])
+
+
+def test_a_code_that_would_cover_everything_is_none() -> None:
+    everywhere = Holder("", NATION)
+    assert everywhere.id not in codes([*CHAIN, everywhere.certificate()])
+
+
+def test_a_text_of_huge_numbers_is_no_certificate() -> None:
+    huge = cbor2.dumps(cbor2.CBORTag(18, [b"", {}, cbor2.dumps({1: 10**5000, 2: 1}), b""]))
+    assert codes([*CHAIN, huge]) == codes(CHAIN)
 
 
 def test_a_certificate_ends() -> None:
