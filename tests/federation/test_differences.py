@@ -190,7 +190,7 @@ async def test_100_differences_are_found_by_few_bytes(pair: Pair) -> None:
         expected = await pair.spoil(await pair.fill(20_000), 100)
         listed, _, passed = await pair.list()
     assert listed == expected
-    assert passed < 100_000  # with a million records: bench/differences.py
+    assert passed < 200_000  # heartbeats included; with a million records: bench/differences.py
 
 
 async def test_pages_of_differences_go_on(pair: Pair) -> None:
