@@ -63,7 +63,9 @@ async def refusal(call: Any) -> tuple[str, str]:
 class Chapters:
     def __init__(self, network: Network, report: Report) -> None:
         self._report = report
-        self._nation, self._province, self._chengdu, self._mianyang = network.nodes.values()
+        self._nation, self._province, self._chengdu, self._mianyang = (
+            network.nodes[code] for code in ("0", "51", "5101", "5107")
+        )
 
     async def tell(self, worker: str) -> None:
         """All chapters, of a member of 成都."""
