@@ -40,14 +40,15 @@ class Directives:
         return [_directive(row) for row in rows]
 
     async def unreported(self, node: UUID) -> list[Directive]:
-        """Those of nodes above that are addressed to this node, which has reported nothing yet."""
+        """Those of nodes above that came since the last look, are addressed to this node, and of
+        which it has reported nothing yet."""
         rows = await self._conn.fetch(
             f"""
-            SELECT {DIRECTIVE} FROM directives
-             WHERE origin <> $1 AND position(uuid_send($1) IN expected) > 0
-               AND NOT EXISTS (SELECT FROM directive_reports
-                                WHERE directive = directives.id AND origin = $1)
-               FOR UPDATE
+            WITH came AS (UPDATE directives SET looked = true WHERE NOT looked AND origin <> $1
+                          RETURNING {DIRECTIVE})
+            SELECT * FROM came
+             WHERE NOT EXISTS (SELECT FROM directive_reports
+                                WHERE directive = came.id AND origin = $1)
             """,
             node,
         )
@@ -57,8 +58,8 @@ class Directives:
     async def add(self, directive: Directive, change: Change) -> None:
         await self._conn.execute(
             f"""
-            INSERT INTO directives (owner_epoch, version, hash, public, {DIRECTIVE})
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            INSERT INTO directives (looked, owner_epoch, version, hash, public, {DIRECTIVE})
+            VALUES (true, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
             """,
             change.owner_epoch, change.version, change.hash, change.public, directive.id,
             directive.origin, *change.kind.parse(change.public),
