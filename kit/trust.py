@@ -191,6 +191,16 @@ def chained(chain: Sequence[bytes], *, at: datetime) -> Iterable[NodeKey]:
     return trusted(chain, top(chain), at=at).values()
 
 
+def continues(
+    chain: Sequence[bytes], held: Sequence[bytes], node: UUID, public_key: bytes, *, at: datetime
+) -> bool:
+    """Whether a chain leads from the top to a node with this key, and leaves nobody out who was in
+    the one before, nor changes a key: the tree grows at its top."""
+    keys = {key.node: key.public_key for key in chained(chain, at=at)}
+    before = {key.node: key.public_key for key in chained(held, at=at)}
+    return keys.get(node) == public_key and before.items() <= keys.items()
+
+
 def _certified_by(
     public_key: bytes, certificates: Iterable[bytes], *, at: datetime,
     allowed: Callable[[NodeKey], bool],

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import config, tokens
 from kit.ids import uuid7
@@ -104,6 +105,11 @@ class Node:
 
     def token(self, name: str = OFFICER) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {tokens.sign(self.key, name)}"),)
+
+    def signer(self) -> Ed25519PrivateKey:
+        """The key that everyone knows it by."""
+        seed = (self.folder / "secrets" / "node.key").read_text()
+        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed))
 
     def sealer(self) -> Sealer:
         return Sealer(bytes.fromhex((self.folder / "secrets" / "data.key").read_text()))

@@ -1,6 +1,6 @@
 """The keys that are handed down: own records and copies of those of the nodes above."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from kit.db import Connection
@@ -15,6 +15,21 @@ class TrustedKeys:
     async def lock(self) -> None:
         """One replica at a time hands down."""
         await self._conn.execute("SELECT pg_advisory_xact_lock(hashtext('trusted_keys'))")
+
+    async def lack(self, origin: UUID) -> bool:
+        """Whether a node below has a certificate that this node has not handed down."""
+        found: bool = await self._conn.fetchval(
+            """
+            SELECT EXISTS (
+                SELECT FROM nodes
+                 WHERE origin = parent AND certificate <> ''
+                   AND NOT EXISTS (SELECT FROM trusted_keys AS held
+                                    WHERE held.id = nodes.id AND held.origin = $1
+                                      AND held.certificate = nodes.certificate))
+            """,
+            origin,
+        )
+        return found
 
     async def certificates(self) -> list[bytes]:
         """All that were handed down, by this node and those above."""
@@ -32,8 +47,9 @@ class TrustedKeys:
             for row in rows
         }
 
-    async def put(self, change: Change, certificate: bytes, *, origin: UUID) -> None:
-        await self._conn.execute(
+    async def put(self, changes: Iterable[tuple[Change, bytes]], *, origin: UUID) -> None:
+        """Write own records, each with its certificate."""
+        await self._conn.executemany(
             """
             INSERT INTO trusted_keys (origin, id, owner_epoch, version, hash, public, certificate)
             VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -41,6 +57,9 @@ class TrustedKeys:
                SET version = excluded.version, hash = excluded.hash, public = excluded.public,
                    certificate = excluded.certificate
             """,
-            origin, change.id, change.owner_epoch, change.version, change.hash, change.public,
-            certificate,
+            [
+                (origin, change.id, change.owner_epoch, change.version, change.hash, change.public,
+                 certificate)
+                for change, certificate in changes
+            ],
         )  # fmt: skip

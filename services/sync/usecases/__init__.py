@@ -13,7 +13,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -29,6 +29,7 @@ from kit.log_service import ChannelUnknown
 from kit.records import CHANNELS, DOWN
 from kit.rpc import Call
 from kit.sealing import Sealer
+from kit.trust import NodeKey
 from services.sync import domain
 from services.sync.domain import Invitation, Node, Stream, StreamKey
 from services.sync.events import joined
@@ -179,7 +180,11 @@ class Sync:
     async def enroll(self, token: str, node: Node, nats_user_key: str) -> Any | None:
         """The credentials of a child that shows an invitation; None until it is confirmed."""
         domain.check_enrollment(node, nats_user_key)
-        self._check_certificate(node)
+        if self._shown(node) is None:
+            right = "made by the node itself, of these keys 由节点自己签发"
+            raise domain.EnrollmentInvalid(
+                field="certificate", field_name="certificate", right=right
+            )
         async with self.transaction() as store:
             invitation = await store.invitations.lock(_hash(token))
             if invitation is None or not invitation.admits(node, at=self.clock()):
@@ -210,8 +215,9 @@ class Sync:
             child = Node(
                 id=node, parent=self.own.id, organization_code=row["organization_code"],
                 display_name=row["display_name"], level=row["level"],
-                public_key=row["public_key"], certificate=self._certify(row),
+                public_key=row["public_key"], certificate=row["certificate"],
             )  # fmt: skip
+            child = replace(child, certificate=self.certify(child))
             if row["link_token"] is not None:
                 return child
             token = secrets.token_urlsafe(24)
@@ -226,30 +232,22 @@ class Sync:
         self.committed()
         return child
 
-    def _check_certificate(self, node: Node) -> None:
-        """That a child holds its key.
-
-        Raises:
-            EnrollmentInvalid: if its certificate does not say so.
-        """
-        try:
-            key = trust.certified(node.certificate, node.public_key, at=self.clock())
-        except trust.NotSigned:
-            key = None
-        said = key and (key.node, key.parent, key.organization_code, key.level, key.public_key)
-        if said != (node.id, None, node.organization_code, node.level, node.public_key):
-            right = "made by the node itself, of these keys 由节点自己签发"
-            raise domain.EnrollmentInvalid(
-                field="certificate", field_name="certificate", right=right
-            )
-
-    def _certify(self, row: Any) -> bytes:
-        """The certificate of a child that enrolled; empty if an older version took no keys."""
-        try:
-            key = trust.certified(row["certificate"], row["public_key"], at=self.clock())
-        except trust.NotSigned:
+    def certify(self, child: Node) -> bytes:
+        """The certificate of a child, made of its own of itself; empty if that is none."""
+        key = self._shown(child)
+        if key is None:
             return b""
         return trust.certify(self._signer, replace(key, parent=self.own.id), at=self.clock())
+
+    def _shown(self, child: Node) -> NodeKey | None:
+        """What a child certifies of its keys, which shows that it holds them; None if its
+        certificate is not its own, or says something else than the child."""
+        with suppress(trust.NotSigned):
+            key = trust.certified(child.certificate, child.public_key, at=self.clock())
+            said = key.node, key.parent, key.organization_code, key.level
+            if said == (child.id, None, child.organization_code, child.level):
+                return key
+        return None
 
     async def child(self, token: str) -> str | None:
         """The name of the child that a link token belongs to."""

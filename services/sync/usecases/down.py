@@ -8,6 +8,7 @@ an ancestor by the chain of certificates, and signed it.
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -65,23 +66,25 @@ class Down:
 
     async def hand_down(self) -> None:
         """Hand down the certificates of all nodes below that are new."""
+        own = self._sync.own.id
         async with self._sync.transaction() as store:
+            if not await store.trusted_keys.lack(own):
+                return
             await store.trusted_keys.lock()
             chain = await self.chain(store)
-            nodes = domain.tree(self._sync.own.id, await store.nodes.list())
+            nodes = domain.tree(own, await store.nodes.list())
             certificates = [node.certificate for node in nodes.values()]
             known = trust.trusted([*chain, *certificates], trust.top(chain), at=self._now())
-            held = await store.trusted_keys.own(self._sync.own.id)
-            fresh = 0
-            for node in nodes:
+            held = await store.trusted_keys.own(own)
+            fresh = []
+            for node in (node for node in nodes if node in known):
                 certificate, record = held.get(node, (b"", None))
-                if node not in known or known[node].certificate == certificate:
-                    continue
-                certificate = known[node].certificate
-                change = events.handed_down(node, certificate, record, at=self._now())
-                await store.trusted_keys.put(change, certificate, origin=self._sync.own.id)
-                await store.outbox.put(change)
-                fresh += 1
+                if known[node].certificate != certificate:
+                    certificate = known[node].certificate
+                    change = events.handed_down(node, certificate, record, at=self._now())
+                    fresh.append((change, certificate))
+            await store.trusted_keys.put(fresh, origin=own)
+            await store.outbox.put(*(change for change, _ in fresh))
         if fresh:
             self._sync.committed()
 
@@ -119,7 +122,7 @@ class Down:
                 bodies += await self._following(store, stream, cursors, room, response)
             response.frames.extend(fitting(bodies))
             response.down.extend(map(to_head, streams))
-            chain = await self._chain_of(store, child)
+            chain = await self._chain_of(store, child, pull.certificate)
         if hashlib.sha256(b"".join(chain)).digest() != pull.chain_hash:
             response.chain.extend(chain)
 
@@ -139,19 +142,27 @@ class Down:
             self._sync.wants.add(stream.key, frames=missing)
         return whole
 
-    async def _chain_of(self, store: Store, child: UUID) -> list[bytes]:
-        """The chain from a child up; its certificate is renewed when half of its time is left."""
+    async def _chain_of(self, store: Store, child: UUID, shown: bytes) -> list[bytes]:
+        """The chain from a child up.  If its certificate is missing, or half over, it is made again
+        of what the child shows."""
         chain, own = await self.chain(store), self._sync.own
         held = await store.nodes.certificate(child, origin=own.id)
-        key = trust.trusted([held, *chain], trust.top(chain), at=self._now()).get(child)
-        if key is None or key.expire_time - self._now() > CERTIFICATE_VALID / 2:
-            return [held, *chain] if held else []
-        node, record = await store.nodes.lock(child, origin=own.id)
-        renewed = trust.certify(self._signer, replace(key, parent=own.id), at=self._now())
-        change = events.certified(replace(node, certificate=renewed), record, at=self._now())
-        await store.nodes.renew(change, renewed, origin=own.id)
-        await store.outbox.put(change)
-        return [renewed, *chain]
+        if shown and not self._is_fresh(held):
+            node, record = await store.nodes.lock(child, origin=own.id)
+            node = replace(node, certificate=shown)
+            if made := self._sync.certify(node):
+                held = made
+                change = events.certified(replace(node, certificate=made), record, at=self._now())
+                await store.nodes.renew(change, made, origin=own.id)
+                await store.outbox.put(change)
+        return [held, *chain] if held else []
+
+    def _is_fresh(self, certificate: bytes) -> bool:
+        """Whether this node has made it, and more than half of its time is left."""
+        with suppress(trust.NotSigned):
+            key = trust.certified(certificate, self._sync.own.public_key, at=self._now())
+            return key.expire_time - self._now() > CERTIFICATE_VALID / 2
+        return False
 
     # -- at the child
 
@@ -167,6 +178,7 @@ class Down:
                 for stream in streams
             ],
             chain_hash=hashlib.sha256(b"".join(chain)).digest() if chain else b"",
+            certificate=self.own_certificate(),
             wants=[alive[stream.key] for stream in streams if stream.key in alive],
         )
 
@@ -205,17 +217,11 @@ class Down:
         return [*freed, *passed]
 
     async def _take_chain(self, store: Store, chain: list[bytes]) -> None:
-        """Keep the chain, if it leads from this node to the top and leaves out nobody who was in
-        it before: the tree grows at its top."""
-        held = await self.chain(store)
-        keys = trust.trusted(chain, trust.top(chain), at=self._now())
-        own = keys.get(self._sync.own.id)
-        if own is None or own.public_key != self._sync.own.public_key:
-            return logger.error("chain does not lead here")
-        for key in trust.chained(held, at=self._now()):
-            if key.node not in keys or keys[key.node].public_key != key.public_key:
-                return logger.error("chain leaves out a node that was above, or changes its key")
-        await store.uplink.save_chain(chain)
+        held, own = await self.chain(store), self._sync.own
+        if trust.continues(chain, held, own.id, own.public_key, at=self._now()):
+            await store.uplink.save_chain(chain)
+        else:
+            logger.error("chain from above refused")
 
     def _above(self, chain: Sequence[bytes]) -> dict[UUID, NodeKey]:
         """The nodes above, by the chain."""

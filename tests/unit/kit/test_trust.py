@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.envelopes import open_with, seal_key_of, seal_to
-from kit.trust import CERTIFICATE_VALID, NodeKey, certify, trusted
+from kit.trust import CERTIFICATE_VALID, NodeKey, certify, continues, trusted
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -72,6 +72,37 @@ def test_a_code_that_would_cover_everything_is_none() -> None:
 def test_a_text_of_huge_numbers_is_no_certificate() -> None:
     huge = cbor2.dumps(cbor2.CBORTag(18, [b"", {}, cbor2.dumps({1: 10**5000, 2: 1}), b""]))
     assert codes([*CHAIN, huge]) == codes(CHAIN)
+
+
+def follows(*chain: bytes, held: tuple[bytes, ...] = (), at: datetime = NOW) -> bool:
+    """Whether Chengdu takes a chain after the one it held."""
+    before = held or (CHENGDU.certificate(), SICHUAN.certificate(), NATION.certificate())
+    return continues(chain, before, CHENGDU.id, CHENGDU.public, at=at)
+
+
+def test_a_chain_is_followed_to_the_same_nodes_and_to_a_new_top() -> None:
+    whole = (CHENGDU.certificate(), SICHUAN.certificate(), NATION.certificate())
+    alone = (CHENGDU.certificate(by=CHENGDU),)
+    top = Holder("51")
+    assert follows(*whole)
+    assert follows(*whole, held=alone)
+    assert follows(*whole, held=(CHENGDU.certificate(), SICHUAN.certificate(by=SICHUAN)))
+    assert not follows(*whole, held=(Holder("5101", top).certificate(), top.certificate()))
+
+
+def test_a_chain_that_replaces_or_leaves_out_whom_it_was_trusted_with_is_not_followed() -> None:
+    other = Holder("0")
+    other.id = NATION.id
+    assert not follows(CHENGDU.certificate(), SICHUAN.certificate(by=other), other.certificate())
+    assert not follows(CHENGDU.certificate(), SICHUAN.certificate(by=SICHUAN))
+    assert not follows(CHENGDU.certificate(by=NATION), NATION.certificate())
+    assert not follows(CHENGDU.certificate(), SICHUAN.certificate())
+    assert not follows(SICHUAN.certificate(), NATION.certificate())
+    twin = Holder("5101", SICHUAN)
+    twin.id = CHENGDU.id
+    assert not follows(twin.certificate(), SICHUAN.certificate(), NATION.certificate())
+    assert not follows(b"", b"no certificate")
+    assert not follows()
 
 
 def test_a_certificate_ends() -> None:
