@@ -19,6 +19,7 @@ from services.notify import events
 from services.notify.domain.notices import ReadCount, count_id
 from smartunion.event.v1 import log_pb2
 from smartunion.notify.v1 import notify_pb2 as pb
+from smartunion.sync.v1 import sync_pb2
 from tests.eventually import eventually
 from tests.federation import nodes
 from tests.federation.nodes import Node
@@ -145,6 +146,44 @@ async def test_a_voice_is_read_as_far_as_it_was_passed_on_and_the_answer_comes_d
     assert [step.text for step in between.steps] == ["县里无权处理", "请省里协调", ""]
     back = await seen(county, voice, lambda found: found.state == pb.Voice.ANSWERED)
     assert back.steps[-1].text == "已责令补发，月底到账。"
+
+
+async def closed_at(node: Node) -> dict[str, tuple[int, int]]:
+    """Of the voices that each level handled, how many it closed without an answer, as a node
+    shows it."""
+    async with node.sync_stub() as stub:
+        answer = await stub.GetNetwork(
+            sync_pb2.GetNetworkRequest(), metadata=node.token(), timeout=5
+        )
+    found = {(one.level, one.name): one.value for one in answer.levels}
+    return {
+        level: (found.get((level, "voices_closed_unanswered_here"), 0),
+                found.get((level, "voices_handled_here"), 0))
+        for level in ("province", "city", "county")
+    }  # fmt: skip
+
+
+async def test_the_top_sees_at_which_level_voices_are_closed_unanswered(levels: Levels) -> None:
+    top = levels.nodes[0]
+    before = await closed_at(top)
+    voices = [(await levels.county.raise_()).name for _ in range(4)]
+    await levels.county.close(voices[0])
+    await levels.county.answer(voices[1])
+    await levels.county.answer(voices[2])
+    await levels.county.close(voices[2])
+    await passed_on(levels.county, voices[3], "请市里协调")
+    await seen(levels.city, voices[3], lambda found: found.state_here == pb.Voice.WAITING)
+    await levels.city.close(voices[3])
+
+    async def counted() -> None:
+        after = await closed_at(top)
+        more = {
+            level: tuple(now - then for now, then in zip(after[level], before[level], strict=True))
+            for level in before
+        }
+        assert more == {"county": (1, 4), "city": (1, 1), "province": (0, 0)}
+
+    await eventually(counted, within=20)
 
 
 async def test_a_notice_from_the_top_is_read_at_the_bottom_and_its_readers_add_up(

@@ -44,7 +44,7 @@ async def figures(pool: Pool, node: UUID) -> list[tuple[UUID, str, int]]:
                    0 AS voices_handled_here, 0 AS voices_closed_unanswered_here
               FROM outcome GROUP BY origin
             UNION ALL
-            SELECT heard.origin, 0, 0, 0, 0, count(*),
+            SELECT heard.origin, 0, 0, 0, 0, count(DISTINCT voice),
                    count(*) FILTER (WHERE action = 3 AND NOT answered)
               FROM heard JOIN outcome ON outcome.id = voice AND outcome.origin = voice_origin
              GROUP BY heard.origin

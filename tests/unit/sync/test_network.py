@@ -1,5 +1,6 @@
 """The tree of nodes, and the worst of what is known of each."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -18,6 +19,8 @@ from services.sync.domain import (
     network,
     tree,
 )
+from services.sync.servicer import by_level
+from smartunion.event.v1 import log_pb2
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -165,3 +168,13 @@ def test_a_node_cannot_claim_one_that_is_known_above_it() -> None:
     found = tree(nation.id, [*forged, city, sibling, province])
     assert list(found.values()) == [province, sibling, city]
     network(nation, found, [], {})
+
+
+def test_figures_are_added_up_over_the_nodes_of_each_level() -> None:
+    nodes = [replace(a_node(code), level=level) for code, level in
+             (("51", "province"), ("5101", "city"), ("5107", "city"), ("1", "office"))]  # fmt: skip
+    figures = [
+        log_pb2.Figure(origin=node.id.bytes, name="voices_raised", value=2) for node in nodes
+    ] + [log_pb2.Figure(origin=bytes(16), name="voices_raised", value=9)]
+    found = [(one.level, one.name, one.value) for one in by_level(nodes, figures)]
+    assert found == [("province", "voices_raised", 2), ("city", "voices_raised", 4)]
