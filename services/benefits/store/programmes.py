@@ -1,5 +1,6 @@
 """The table of programmes, and what is left of this node's shares."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -18,14 +19,19 @@ class Programmes:
         self._conn, self._node = conn, node
 
     async def get(self, programme: UUID) -> Programme:
-        """The record of the latest owner.  Raises ProgrammeNotFound."""
-        row = await self._conn.fetchrow(
-            f"{PROGRAMME} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1",
-            self._node, programme,
-        )  # fmt: skip
-        if row is None:
+        """Raises ProgrammeNotFound."""
+        found = await self.some([programme])
+        if programme not in found:
             raise ProgrammeNotFound(programme=f"programmes/{programme}")
-        return self._of(row)
+        return found[programme]
+
+    async def some(self, programmes: Collection[UUID]) -> dict[UUID, Programme]:
+        """Of each that is known the record of the latest owner."""
+        rows = await self._conn.fetch(
+            f"{PROGRAMME} WHERE record.id = ANY ($2) ORDER BY record.owner_epoch",
+            self._node, programmes,
+        )  # fmt: skip
+        return {row["id"]: self._of(row) for row in rows}
 
     async def page(self, *, path: str, before: UUID, limit: int) -> list[Programme]:
         """Those that are for the organisation at a path, the newest first; empty means all."""

@@ -42,8 +42,7 @@ class Coupons:
             member, before=before(page), limit=page.size + 1
         )
         shown = found[: page.size]
-        programmes = {one.programme for one in shown}
-        known = {one: await self._means.reads.programmes.get(one) for one in programmes}
+        known = await self._means.reads.programmes.some({one.programme for one in shown})
         held = [(coupon, known[coupon.programme]) for coupon in shown]
         return held, str(shown[-1].id) if len(found) > page.size else None
 
