@@ -12,6 +12,7 @@ from kit import server
 from kit.config import explained
 from kit.db import Database
 from kit.follower import Follower
+from kit.keys import NodeKeys
 from kit.server import Assembly, CannotServe, Parts
 from kit.telemetry import setup_logging
 from kit.tree import seeded
@@ -25,7 +26,7 @@ from services.benefits.usecases.claims import Claims
 from services.benefits.usecases.coupons import Coupons
 from services.benefits.usecases.lists import Lists
 from services.benefits.usecases.programmes import Programmes
-from services.benefits.usecases.verification import Keys, Verification
+from services.benefits.usecases.verification import Verification
 from smartunion.benefits.v1 import benefits_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -51,7 +52,7 @@ async def assemble(settings: Settings, parts: Parts) -> Assembly:
         committed=parts.publisher.wake.set,
     )
     cards = Cards(means)
-    keys = Keys(parts.peers["sync"], parts.metadata)
+    keys = NodeKeys(parts.peers["sync"], parts.metadata)
     verification = Verification(means, keys, list_age=timedelta(days=settings.list_days))
     lists = Lists(means)
     programmes = Programmes(means, keys)

@@ -10,6 +10,7 @@ from kit import server
 from kit.config import explained
 from kit.db import Database
 from kit.follower import Follower
+from kit.keys import NodeKeys
 from kit.server import Assembly, CannotServe, Parts
 from kit.telemetry import setup_logging
 from kit.tree import seeded
@@ -23,7 +24,6 @@ from services.notify.usecases import Means
 from services.notify.usecases.bell import Bell
 from services.notify.usecases.counts import Counting
 from services.notify.usecases.inbox import Inboxes
-from services.notify.usecases.keys import Keys as NodeKeys
 from services.notify.usecases.notices import Notices
 from services.notify.usecases.voices import Voices
 from smartunion.notify.v1 import notify_pb2_grpc as grpc_pb
@@ -61,14 +61,15 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         stub=parts.peers["membership"], metadata=parts.metadata, carrier=parts.carrier,
         effect=enrol,
     )  # fmt: skip
-    voices = Voices(means, NodeKeys(parts.peers["sync"], parts.metadata))
+    node_keys = NodeKeys(parts.peers["sync"], parts.metadata)
+    voices = Voices(means, node_keys)
     return Assembly(
         services=[
             (grpc_pb.add_NotifyServiceServicer_to_server, NotifyServicer(Notices(means), voices)),
             (grpc_pb.add_MyVoiceServiceServicer_to_server, MyVoiceServicer(voices)),
             (grpc_pb.add_MyInboxServiceServicer_to_server, MyInboxServicer(Inboxes(means, bell))),
         ],
-        background=[members.run(), bell.run(), Counting(means).run()],
+        background=[members.run(), node_keys.run(), bell.run(), Counting(means).run()],
         figures=partial(figures, parts.pool, settings.node),
     )
 

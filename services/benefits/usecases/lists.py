@@ -53,10 +53,10 @@ class Lists:
         """Sign a new list unless the last says the same and is recent; when the list was signed."""
         last = await store.lists.lock()
         bits = domain.bits_of(await store.cards.revoked())
-        if last is not None:
-            held = domain.opened(last.signed, self._means.key.public_key().public_bytes_raw())
-            if held.bits == bits and at < held.sign_time + REMAKE:
-                return held.sign_time
+        public_key = self._means.key.public_key().public_bytes_raw()
+        held = domain.newest([last.signed] if last else [], public_key, node=self._means.node)
+        if held and held.bits == bits and at < held.sign_time + REMAKE:
+            return held.sign_time
         status_list = StatusList(
             node=self._means.node, number=max(int(at.timestamp()), last.number + 1 if last else 1),
             sign_time=at, expire_time=at + VALID, bits=bits,

@@ -5,20 +5,20 @@ from datetime import datetime
 from uuid import UUID
 
 from kit.ids import uuid7
+from kit.keys import NodeKeys
 from kit.organizations import organization_in
 from kit.rpc import Call, Page
 from services.benefits import events
 from services.benefits.domain import programmes as domain
 from services.benefits.domain.programmes import Programme, Share, ShareNodeUnknown
 from services.benefits.usecases import Means, before, new_header
-from services.benefits.usecases.verification import Keys
 
 Shown = tuple[Programme, int]
 """A programme, and what is left of it here."""
 
 
 class Programmes:
-    def __init__(self, means: Means, keys: Keys) -> None:
+    def __init__(self, means: Means, keys: NodeKeys) -> None:
         self._means, self._keys = means, keys
 
     async def get(self, programme: UUID) -> Shown:

@@ -1,66 +1,23 @@
 """Whether a card is good, as far as this node knows; and what others need to find it out."""
 
-import asyncio
-import logging
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import grpc
-
-from kit import trust
 from kit.errors import Unavailable
+from kit.keys import NodeKeys
 from kit.trust import NodeKey
 from services.benefits.domain import tokens, verification
 from services.benefits.domain.tokens import Altered, CutShort, Foreign
 from services.benefits.domain.verification import Verdict
 from services.benefits.usecases import Means
-from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
-
-POLL = 10.0
-"""Seconds between two looks for keys of nodes that have joined."""
-
-logger = logging.getLogger(__name__)
 
 
 class TrustUnknown(Unavailable):
     message = "this node does not know the key of the top yet; repeat the call in a minute"
     chinese = "本节点尚未取得最上级节点的公钥；请一分钟后重试"
-
-
-class Keys:
-    """The keys that this node trusts, as its sync knows them."""
-
-    def __init__(self, sync: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...]) -> None:
-        self._sync, self._metadata = sync_pb2_grpc.SyncServiceStub(sync), metadata
-        self.root = b""
-        """The public key of the top; empty while it is not known."""
-        self.certificates: list[bytes] = []
-
-    async def run(self) -> None:
-        """Until cancelled.  While sync is away, what was known last counts."""
-        away = False
-        while True:
-            try:
-                await self.fetch()
-                away = False
-            except grpc.aio.AioRpcError as error:
-                if not away:
-                    logger.info("keys are not known", extra={"code": error.code().name})
-                away = True
-            await asyncio.sleep(POLL if self.root else 0.5)
-
-    async def fetch(self) -> None:
-        """Ask sync."""
-        answer = await self._sync.ListKeys(
-            sync_pb2.ListKeysRequest(), metadata=self._metadata, timeout=10
-        )
-        self.root, self.certificates = answer.root, [key.certificate for key in answer.keys]
-
-    def trusted(self, *, at: datetime) -> dict[UUID, NodeKey]:
-        """The keys of all nodes that can be checked with the key of the top."""
-        return trust.trusted(self.certificates, self.root, at=at) if self.root else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +31,7 @@ class Bundle:
 
 
 class Verification:
-    def __init__(self, means: Means, keys: Keys, *, list_age: timedelta) -> None:
+    def __init__(self, means: Means, keys: NodeKeys, *, list_age: timedelta) -> None:
         self._means, self._keys, self._list_age = means, keys, list_age
 
     async def verify(self, text: str) -> Verdict:
@@ -101,11 +58,11 @@ class Verification:
             return {}
         return {node: await self._means.reads.lists.of(node)}
 
-    def _trusted(self, at: datetime) -> dict[UUID, NodeKey]:
+    def _trusted(self, at: datetime) -> Mapping[UUID, NodeKey]:
         """The node knows itself, also before its sync has said who stands above."""
         own = NodeKey(
             node=self._means.node, parent=None, organization_code=self._means.home.code,
             level=self._means.home.level.name.lower(),
             public_key=self._means.key.public_key().public_bytes_raw(), seal_key=bytes(32),
         )  # fmt: skip
-        return {own.node: own} | self._keys.trusted(at=at)
+        return ChainMap(self._keys.trusted(at=at), {own.node: own})

@@ -22,6 +22,11 @@ class VoiceNotFound(NotFound):
     chinese = "本节点没有您可查阅的 {voice}"
 
 
+class NoNodeAbove(FailedPrecondition):
+    message = "there is no node above {node}; answer or close the voice here"
+    chinese = "{node} 没有上级节点；请在本级答复或办结"
+
+
 class VoiceNotHere(FailedPrecondition):
     message = "{voice} was not passed on to this level; it is handled where it stands"
     chinese = "{voice} 尚未转至本级；由目前所在层级处理"

@@ -1,15 +1,18 @@
 """Voices: what members say, and what the officers of a level do about it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeAlias
 from uuid import UUID
 
 from kit.ids import uuid7, uuid_of
+from kit.keys import NodeKeys
 from kit.organizations import organization_in
 from kit.rpc import Call, Page, PageTokenForeign
+from kit.trust import NodeKey
 from services.notify import events
 from services.notify.domain.voices import (
     Action,
+    NoNodeAbove,
     Office,
     Step,
     Voice,
@@ -19,7 +22,6 @@ from services.notify.domain.voices import (
 )
 from services.notify.store.voices import sealed_reply, sealed_voice
 from services.notify.usecases import Means, before, member_who_calls, new_salt
-from services.notify.usecases.keys import Keys
 
 FIRST = UUID(int=0)
 
@@ -28,7 +30,7 @@ Handled: TypeAlias = tuple[Voice, Step, VoiceHandled, bytes]
 
 
 class Voices:
-    def __init__(self, means: Means, keys: Keys) -> None:
+    def __init__(self, means: Means, keys: NodeKeys) -> None:
         self._means, self._keys = means, keys
         home = means.home
         self._office = Office(node=means.node, organization=home.id, level=home.level)
@@ -60,31 +62,29 @@ class Voices:
             KeysAway, KeyUnknown: if its key cannot be had.
         """
 
-        async def decide(voice: Voice) -> Handled:
+        def decide(voice: Voice) -> Handled:
             voice.check(Action.PASSED_ON, at=self.node)
-            addressee, seal_key = await self._keys.above(self.node)
+            above = self._above()
             passed, step, fact = voice.pass_on(
-                id=uuid7(), office=self._office, addressee=addressee, reason=reason
+                id=uuid7(), office=self._office, addressee=above.node, reason=reason
             )
-            return passed, step, fact, sealed_voice(seal_key, addressee, voice, step.text)
+            return passed, step, fact, sealed_voice(above.seal_key, above.node, voice, step.text)
 
         return await self._handle(name, call, decide)
 
     async def answer(self, name: UUID, *, text: str, call: Call) -> Voice:
-        async def decide(voice: Voice) -> Handled:
+        def decide(voice: Voice) -> Handled:
             return *voice.answer(id=uuid7(), office=self._office, text=text), b""
 
         return await self._handle(name, call, decide)
 
     async def close(self, name: UUID, *, reason: str, call: Call) -> Voice:
-        async def decide(voice: Voice) -> Handled:
+        def decide(voice: Voice) -> Handled:
             return *voice.close(id=uuid7(), office=self._office, reason=reason), b""
 
         return await self._handle(name, call, decide)
 
-    async def _handle(
-        self, name: UUID, call: Call, decide: Callable[[Voice], Awaitable[Handled]]
-    ) -> Voice:
+    async def _handle(self, name: UUID, call: Call, decide: Callable[[Voice], Handled]) -> Voice:
         """What this level does: a record for the levels above and, if the voice comes from below,
         one for the levels below.
 
@@ -95,10 +95,11 @@ class Voices:
             if earlier := await store.calls.earlier(call, Voice):
                 return earlier
             voice = await store.voices.lock(name)
-            handled, step, fact, sealed = await decide(voice)
+            handled, step, fact, sealed = decide(voice)
             changes = [events.handling_change(voice, step, fact, salt=new_salt(), sealed=sealed)]
             if voice.header.copy:
-                reply = sealed_reply(await self._keys.of(voice.header.origin), voice.id, step)
+                author = self._keys.of(voice.header.origin, at=self._means.clock())
+                reply = sealed_reply(author.seal_key, voice.id, step)
                 changes.append(events.reply_change(voice, step, salt=new_salt(), sealed=reply))
             for change in changes:
                 await store.voices.add_step(voice, step, change)
@@ -107,6 +108,12 @@ class Voices:
             await store.calls.answer(call, handled)
         self._means.committed()
         return handled
+
+    def _above(self) -> NodeKey:
+        own = self._keys.of(self.node, at=self._means.clock())
+        if own.parent is None:
+            raise NoNodeAbove(node=f"nodes/{self.node}")
+        return self._keys.of(own.parent, at=self._means.clock())
 
     async def raise_(self, text: str, *, call: Call) -> Voice:
         """The voice of the member who calls, to the member's own organisation."""

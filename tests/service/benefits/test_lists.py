@@ -8,16 +8,18 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import trust
 from kit.ids import uuid7
+from kit.keys import NodeKeys
 from kit.trust import NodeKey
 from services.benefits import events
 from services.benefits.domain import lists, tokens
 from services.benefits.domain.lists import ListRecord, StatusList, StatusListSigned
 from services.benefits.usecases import new_header
 from services.benefits.usecases.lists import Lists
-from services.benefits.usecases.verification import Keys, Verification
+from services.benefits.usecases.verification import Verification
 from smartunion.benefits.v1 import benefits_pb2 as pb
 from smartunion.benefits.v1.records_pb2 import PublicStatusList
 from smartunion.sync.v1 import sync_pb2
@@ -101,6 +103,18 @@ async def test_a_list_is_signed_again_before_it_grows_old_and_not_sooner(counter
     assert await number() > first
 
 
+async def test_a_list_that_another_key_signed_is_made_again_and_stops_nothing(
+    counter: Counter,
+) -> None:
+    """As it is after a restore of the records without the key."""
+    await Lists(counter.means).step()
+    for key in (Ed25519PrivateKey.generate(), counter.means.key):
+        await Lists(replace(counter.means, key=key)).step()
+        known = await counter.means.reads.lists.of(counter.settings.node)
+        public = key.public_key().public_bytes_raw()
+        assert lists.newest(known, public, node=counter.settings.node)
+
+
 async def test_lists_of_nodes_below_are_handed_down_as_they_were_signed(counter: Counter) -> None:
     child, key = uuid7(), counter.means.key
     at = counter.means.clock()
@@ -160,8 +174,8 @@ async def test_the_bundle_holds_what_a_verifier_needs_and_only_that(
         root=public, keys=[sync_pb2.NodeKey(certificate=certificate)]
     )
     async with a_sync(answer) as channel:
-        keys = Keys(channel, ())
-        await keys.fetch()
+        keys = NodeKeys(channel, ())
+        await keys.ask()
         bundle = await Verification(counter.means, keys, list_age=lists.VALID).bundle()
     assert (bundle.root, bundle.certificates) == (public, [certificate])
     assert any(lists.newest([one], public, node=node) for one in bundle.status_lists)
