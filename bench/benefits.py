@@ -17,6 +17,7 @@ from bench.figures import Figure, Target
 from bench.network import organization_of, origin_of, running
 from kit import tokens as callers
 from kit.db import Database
+from kit.headers import new_header
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS, Call
 from kit.sealing import Sealer
@@ -30,7 +31,7 @@ from services.benefits.domain.programmes import Programme, Share
 from services.benefits.domain.tokens import Token
 from services.benefits.domain.verification import Finding, verify
 from services.benefits.store import Reads, Store
-from services.benefits.usecases import Means, new_header
+from services.benefits.usecases import Means
 from services.benefits.usecases.claims import Claims
 from smartunion.benefits.v1 import benefits_pb2 as pb
 from smartunion.benefits.v1.benefits_pb2_grpc import MyCouponServiceStub

@@ -16,7 +16,7 @@ from kit.carrier import Carrier
 from kit.db import PASSING, Connection, Pool
 from kit.log import BATCH
 from kit.records import CERTIFICATE
-from kit.rpc import reason_of
+from kit.rpc import refused
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 
 LONGEST = 3600.0
@@ -80,7 +80,7 @@ class Follower:
         try:
             answer = await self._log.ReadLog(request, metadata=self._metadata, timeout=10)
         except grpc.aio.AioRpcError as error:
-            info = reason_of(error)
+            info = refused(error)
             if info.reason == "LOG_TRIMMED":
                 await self._take_snapshot(after, int(info.metadata["first"]) - 1)
             elif info.reason == "LOG_REWOUND":

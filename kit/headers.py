@@ -1,5 +1,6 @@
 """What every record has besides its own fields, whoever owns it."""
 
+import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -33,3 +34,13 @@ class Header:
         if self.copy:
             raise OwnedElsewhere(resource=resource, node=f"nodes/{self.origin}")
         return replace(self, version=self.version + 1)
+
+
+def new_header(node: UUID) -> Header:
+    """The header of a record that a node makes."""
+    return Header(origin=node, salt=new_salt())
+
+
+def new_salt() -> str:
+    """32 hex digits that nobody can guess."""
+    return secrets.token_hex(16)

@@ -31,6 +31,11 @@ def uuid7() -> UUID:
     return UUID(int=millis << 80 | 7 << 76 | count << 64 | 2 << 62 | secrets.randbits(62))
 
 
+def utc_now() -> datetime:
+    """The time, by this machine's clock."""
+    return datetime.now(UTC)
+
+
 def time_of(made: UUID) -> datetime:
     """When a UUIDv7 was made, by the clock of its maker, to the millisecond.
 

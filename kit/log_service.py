@@ -121,12 +121,9 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
         self, request: pb.ListTakenBackRequest, context: Context
     ) -> pb.ListTakenBackResponse:
         page = page_of(request)
-        records = await restores.list_taken_back(self._pool, page.key, page.size + 1)
-        more = len(records) > page.size
-        return pb.ListTakenBackResponse(
-            records=records[: page.size],
-            next_page_token=page.token(restores.key_of(records[page.size - 1]) if more else None),
-        )
+        found = await restores.list_taken_back(self._pool, page.key, page.size + 1)
+        records, key = page.cut(found, key=restores.key_of)
+        return pb.ListTakenBackResponse(records=records, next_page_token=page.token(key))
 
     async def Reassert(self, request: pb.ReassertRequest, context: Context) -> pb.ReassertResponse:
         channel, records = _channel(request.channel), 0

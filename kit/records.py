@@ -10,8 +10,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
+
+from google.protobuf.message import DecodeError, Message
+
+M = TypeVar("M", bound=Message)
 
 CERTIFICATE = "certificate"
 """The kind of an entry that holds a Certificate."""
@@ -76,3 +80,14 @@ def element(hash_: bytes) -> int:
 def bucket(record: UUID) -> int:
     """Which of the 256 sums a record belongs to: the last byte of its id, which is random."""
     return record.bytes[15]
+
+
+def section_of(message: type[M], section: bytes) -> M:
+    """A section `public`, which has a salt of 16 bytes.  Raises ValueError if it is none."""
+    try:
+        public = message.FromString(section)
+    except DecodeError:
+        raise ValueError(f"no {message.__name__}") from None
+    if len(public.salt) != 16:  # type: ignore[attr-defined]
+        raise ValueError("salt")
+    return public

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from google.protobuf.message import DecodeError
-
 from kit.db import Connection, Pool
 from kit.errors import PermissionDenied
+from kit.records import section_of
 from smartunion.event.v1 import log_pb2
-from smartunion.membership.v1 import membership_pb2, records_pb2
+from smartunion.membership.v1 import membership_pb2
+from smartunion.membership.v1.records_pb2 import PublicState
 
 
 class NotAMember(PermissionDenied):
@@ -72,7 +72,7 @@ class Roll:
             ValueError: if a section is not that of a member.
         """
         latest = {entry.id: entry for entry in entries if entry.kind == "members"}
-        sections = [_section(entry) for entry in latest.values()]
+        sections = [section_of(PublicState, entry.public) for entry in latest.values()]
         # Of a row that was inserted, and not updated, xmax is 0.
         rows = await self._conn.fetch(
             """
@@ -90,10 +90,3 @@ class Roll:
             [section.state == membership_pb2.Member.ACTIVE for section in sections],
         )
         return [Enrolment(**row) for row in rows]
-
-
-def _section(entry: log_pb2.Entry) -> records_pb2.PublicState:
-    try:
-        return records_pb2.PublicState.FromString(entry.public)
-    except DecodeError:
-        raise ValueError("no PublicState") from None

@@ -7,11 +7,11 @@ import inspect
 import json
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import grpc
@@ -28,6 +28,7 @@ from kit.ids import uuid_of
 from smartunion.event.v1 import access_pb2
 from smartunion.event.v1.access_pb2 import Access
 
+T = TypeVar("T")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
@@ -49,6 +50,9 @@ CHANNEL_OPTIONS = (
 
 MOST_KEY_CHARACTERS = 100
 """Of an item of a list: an id, a code, a number."""
+
+FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
+"""Before and after all ids."""
 
 OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 """Not ours, and open to everyone: they carry no option."""
@@ -170,6 +174,28 @@ class Page:
     question: str
     """A hash of the request but for its page, so that a token of another request is refused."""
 
+    def after(self) -> UUID:
+        """The id after which a list goes on, the oldest first.  Raises PageTokenForeign."""
+        return self._id() or FIRST
+
+    def before(self) -> UUID:
+        """The id before which a list goes on, the newest first.  Raises PageTokenForeign."""
+        return self._id() or LAST
+
+    def _id(self) -> UUID | None:
+        try:
+            return uuid_of(self.key) if self.key else None
+        except ValueError:
+            raise PageTokenForeign() from None
+
+    def cut(
+        self, found: Sequence[T], key: Callable[[T], str] = lambda item: str(cast(Any, item).id)
+    ) -> tuple[list[T], str | None]:
+        """Of items that were read, one more than are asked for, those that are shown; and the key
+        of the next page, None if this is the last."""
+        shown = list(found[: self.size])
+        return shown, key(shown[-1]) if len(found) > self.size else None
+
     def token(self, key: str | None) -> str:
         """The token with which the same list goes on after `key`; empty if that was the end."""
         if key is None:
@@ -237,14 +263,31 @@ def _packed(detail: Message) -> any_pb2.Any:
     return packed
 
 
-def reason_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
-    """Why another service refused a call; empty if it did not say."""
-    info = error_details_pb2.ErrorInfo()
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What a refused caller learns; empty as far as the other end did not say it."""
+
+    code: grpc.StatusCode
+    text: str
+    reason: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    field: str = ""
+    chinese: str = ""
+
+
+def refused(error: grpc.aio.AioRpcError) -> Refused:
+    """What an error of a call says, as `to_status` wrote it."""
+    info, words = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
+    bad = error_details_pb2.BadRequest()
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
     for detail in status.details if status else ():
-        if detail.Unpack(info):
-            break
-    return info
+        for known in (info, words, bad):
+            detail.Unpack(known)
+    fields = [violation.field for violation in bad.field_violations]
+    return Refused(
+        error.code(), error.details() or "", info.reason, dict(info.metadata), "".join(fields),
+        words.message,
+    )  # fmt: skip
 
 
 class Gate:

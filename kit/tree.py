@@ -13,6 +13,7 @@ from kit.organizations import (
     around,
     near,
     organization_id,
+    organization_in,
     tree,
 )
 from kit.server import CannotServe
@@ -42,6 +43,29 @@ class Organizations:
         if row is None:
             raise OrganizationNotFound(organization=name or f"organizations/{organization}")
         return _organization(row)
+
+    async def parent(self, name: str) -> Organization:
+        """The `parent` of a List request.
+
+        Raises:
+            OrganizationNameMalformed, OrganizationNotFound
+        """
+        return await self.get(organization_in(name, field="parent"), name=name)
+
+    async def check_writable(
+        self, organization: UUID, *, home: Organization, node: UUID, name: str
+    ) -> None:
+        """Whether a node may write what belongs to an organisation.
+
+        Args:
+            home: the organisation that the node serves.
+            name: what the caller called it.
+
+        Raises:
+            OrganizationNotFound, OrganizationAbove, OwnedElsewhere: if it may not.
+        """
+        found = await self.get(organization, name=name)
+        found.check_writable(home=home.path, node=node)
 
     async def page_of_children(self, parent: UUID, *, after: str, limit: int) -> list[Organization]:
         """Those directly below, in order of code."""

@@ -11,9 +11,8 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
+from kit.rpc import Refused, refused
 from node import cards
 from node.network import Network, Node, until
 from node.report import Report, check
@@ -46,18 +45,13 @@ def suppress_code(*codes: grpc.StatusCode) -> Iterator[None]:
             raise
 
 
-async def refusal(call: Any) -> tuple[str, str]:
-    """The reason of a call that is refused, and its Chinese text; empty if it is not."""
+async def refusal(call: Any) -> Refused:
+    """How a call is refused; with the code OK if it is not."""
     try:
         await call
     except grpc.aio.AioRpcError as error:
-        info, text = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]
-        for detail in status.details if status else ():
-            detail.Unpack(info)
-            detail.Unpack(text)
-        return info.reason, text.message
-    return "", ""
+        return refused(error)
+    return Refused(grpc.StatusCode.OK, "")
 
 
 class Chapters:
@@ -144,11 +138,11 @@ class Chapters:
             coupon = await shop.RedeemCoupon(redeem, **as_shop)
             check(coupon.state == benefits_pb2.Coupon.REDEEMED, "the coupon", "is not redeemed")
             again = benefits_pb2.RedeemCouponRequest(code=claimed.code, request_id=once())
-            reason, text = await refusal(shop.RedeemCoupon(again, **as_shop))
-            check(reason == "COUPON_REDEEMED", "the coupon", f"is redeemed twice: {reason}")
-            facts |= {"programme": programme, "twice": reason}
+            told = await refusal(shop.RedeemCoupon(again, **as_shop))
+            check(told.reason == "COUPON_REDEEMED", "the coupon", f"is redeemed twice: {told}")
+            facts |= {"programme": programme, "twice": told.reason}
             self._report.say(f"{coupon.title}, {coupon.face_value_fen / 100:.2f} 元, redeemed once")
-            self._report.say(f"a second time: {reason}, {text}")
+            self._report.say(f"a second time: {told.reason}, {told.chinese}")
 
     async def _programme(self) -> str:
         now = datetime.now(UTC)

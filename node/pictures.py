@@ -104,7 +104,8 @@ def stream_facts(stream: sync_pb2.StreamProof) -> dict[str, Any]:
 
 
 def proof_table(network: sync_pb2.Network) -> Table:
-    """For each stream that holds records: the certificate's number, the counts and the digest."""
+    """For each stream that holds records: the certificate's number, the counts, and how the digest
+    begins: enough for an eye, and a line of 80 characters holds it."""
     table = Table(
         "owner", "records", "number", "certified digest, at the top", box=SIMPLE, pad_edge=False
     )
@@ -114,7 +115,7 @@ def proof_table(network: sync_pb2.Network) -> Table:
             counts = "\n".join(f"{count:,} {kind}" for kind, count in stream["counts"].items())
             if counts:
                 name = node.node.display_name
-                table.add_row(name, counts, f"{stream['certified']:,}", stream["digest"])
+                table.add_row(name, counts, f"{stream['certified']:,}", f"{stream['digest'][:12]}…")
     return table
 
 

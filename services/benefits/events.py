@@ -1,14 +1,14 @@
 """What benefits announces, and the section `public` of its records: the only way out."""
 
 from datetime import UTC, datetime
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 from uuid import UUID
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kit.log import Change
-from kit.records import Kind
+from kit.records import DOWN, Kind, section_of
 from services.benefits.domain import cards, coupons, lists, programmes
 from services.benefits.domain.cards import Card, CardState
 from services.benefits.domain.coupons import Coupon, CouponState
@@ -17,7 +17,6 @@ from services.benefits.domain.programmes import Programme
 from smartunion.benefits.v1 import events_pb2 as pb
 from smartunion.benefits.v1 import records_pb2
 
-M = TypeVar("M", bound=Message)
 Fact = (
     cards.CardIssued
     | cards.CardMoved
@@ -64,17 +63,6 @@ def _of_cards(fact: cards.CardIssued | cards.CardMoved | cards.CardRevoked) -> M
             return pb.CardRevoked(**facts)
         case _:
             assert_never(fact)
-
-
-def section_of(message: type[M], section: bytes) -> M:
-    """A section `public`.  Raises ValueError if it is none."""
-    try:
-        public = message.FromString(section)
-    except DecodeError:
-        raise ValueError(f"no {message.__name__}") from None
-    if len(public.salt) != 16:  # type: ignore[attr-defined]
-        raise ValueError("salt")
-    return public
 
 
 def time_of(timestamp: Timestamp) -> datetime:
@@ -125,7 +113,7 @@ SHARED_STATUS_LISTS = Kind(
     table="shared_status_lists",
     fields={"node": "uuid", "number": "bigint"},
     parse=parse_list,
-    channel="down",
+    channel=DOWN,
 )
 
 
@@ -156,7 +144,7 @@ PROGRAMMES = Kind(
     table="programmes",
     fields={"organization": "uuid"},
     parse=parse_programme,
-    channel="down",
+    channel=DOWN,
 )
 
 

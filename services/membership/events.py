@@ -5,11 +5,11 @@ from functools import partial
 from typing import assert_never
 from uuid import UUID
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from kit.db import to_uuid
 from kit.log import Change
-from kit.records import Kind
+from kit.records import Kind, section_of
 from services.membership.domain import members as domain
 from services.membership.domain.members import Application, Fact, Member
 from smartunion.membership.v1 import events_pb2 as pb
@@ -39,12 +39,7 @@ def parse(section: bytes, states: Container[int]) -> tuple[UUID, int]:
     Raises:
         ValueError: if it is none, or of a state that this version of the software does not know.
     """
-    try:
-        public = PublicState.FromString(section)
-    except DecodeError:
-        raise ValueError("no PublicState") from None
-    if len(public.salt) != 16:
-        raise ValueError("salt")
+    public = section_of(PublicState, section)
     state = public.state
     if state not in states:
         raise ValueError("state")

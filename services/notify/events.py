@@ -1,13 +1,13 @@
 """What notify announces, and the section `public` of its records: the only way out."""
 
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 from uuid import UUID
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from kit.log import Change
 from kit.organizations import Level
-from kit.records import DOWN, Kind
+from kit.records import DOWN, Kind, section_of
 from services.notify.domain import notices as domain
 from services.notify.domain import voices
 from services.notify.domain.notices import Notice, ReadCount
@@ -22,19 +22,6 @@ from smartunion.notify.v1.records_pb2 import (
 
 LAST_SECOND = 253402300799
 """Of the year 9999, after which no calendar here goes."""
-
-M = TypeVar("M", bound=Message)
-
-
-def section_of(kind: type[M], section: bytes) -> M:
-    """A section `public` of a kind.  Raises ValueError if it is none."""
-    try:
-        public = kind.FromString(section)
-    except DecodeError:
-        raise ValueError(f"no {kind.__name__}") from None
-    if len(public.salt) != 16:  # type: ignore[attr-defined]
-        raise ValueError("salt")
-    return public
 
 
 def parse_notice(section: bytes) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from kit.log import Change
-from kit.records import DOWN, Kind
+from kit.records import DOWN, Kind, section_of
 from services.sync.domain import Held, Node
 from services.sync.domain.directives import Directive, Report, State
 from smartunion.sync.v1 import events_pb2, records_pb2
@@ -17,7 +17,7 @@ LAST_SECOND = 4_102_444_800
 
 def parse(public: bytes) -> tuple[Any, ...]:
     """The fields of a section `public` of a node.  Raises ValueError if it is none."""
-    section = records_pb2.PublicNode.FromString(public)
+    section = section_of(records_pb2.PublicNode, public)
     if len(section.public_key) != 32:
         raise ValueError("a public key has 32 bytes")
     return (
@@ -48,7 +48,7 @@ KIND = Kind(
 
 def parse_trusted(public: bytes) -> tuple[Any, ...]:
     """The fields of a section `public` of a key that was handed down."""
-    return (records_pb2.PublicTrustedKey.FromString(public).certificate,)
+    return (section_of(records_pb2.PublicTrustedKey, public).certificate,)
 
 
 TRUSTED = Kind(
@@ -62,7 +62,7 @@ TRUSTED = Kind(
 
 def parse_directive(public: bytes) -> tuple[Any, ...]:
     """The fields of a section `public` of a directive.  Raises ValueError if it is none."""
-    section = records_pb2.PublicDirective.FromString(public)
+    section = section_of(records_pb2.PublicDirective, public)
     if len(section.expected) % 16 or len(section.parent) not in (0, 16):
         raise ValueError("no ids")
     _check_times(section.due_seconds, section.create_seconds)
@@ -98,7 +98,7 @@ DIRECTIVES = Kind(
 
 def parse_report(public: bytes) -> tuple[Any, ...]:
     """The fields of a section `public` of a report.  Raises ValueError if it is none."""
-    section = records_pb2.PublicDirectiveReport.FromString(public)
+    section = section_of(records_pb2.PublicDirectiveReport, public)
     state = int(State(section.state))
     _check_times(section.report_seconds)
     return UUID(bytes=section.directive), state, section.reason, section.report_seconds

@@ -10,12 +10,10 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from kit import accounts, frames
 from kit.ids import uuid7
-from kit.rpc import CHANNEL_OPTIONS
+from kit.rpc import CHANNEL_OPTIONS, refused
 from kit.trust import NodeKey, certify
 from services.sync.domain import fingerprint as fingerprint_of
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
@@ -30,12 +28,9 @@ async def reason(call: Awaitable[Any]) -> str:
     """The reason of the refusal with which a call ends."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
-    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]
-    assert status is not None, caught.value
-    info, text = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
-    assert status.details[0].Unpack(info) and status.details[1].Unpack(text)
-    assert text.locale == "zh-CN" and any(ord(sign) > 0x3000 for sign in text.message)
-    return str(info.reason)
+    told = refused(caught.value)
+    assert any(ord(sign) > 0x3000 for sign in told.chinese), caught.value
+    return told.reason
 
 
 def request(

@@ -3,16 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import asyncpg
 import grpc
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from kit import tokens
+from kit.rpc import Refused, refused
 from services.membership.config import Settings
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import a_member_row, an_applicant_row, an_id_number, sha256
@@ -22,33 +21,6 @@ if TYPE_CHECKING:
 
 OFFICER = "officers/li-na"
 HOME = "organizations/51"
-
-
-@dataclass
-class Refused:
-    """What a refused caller learns."""
-
-    code: grpc.StatusCode
-    text: str
-    reason: str = ""
-    metadata: dict[str, str] | None = None
-    field: str = ""
-    chinese: str = ""
-
-
-def refused(error: grpc.aio.AioRpcError) -> Refused:
-    found = Refused(error.code(), error.details() or "")
-    status = rpc_status.from_call(cast(Any, error))
-    for detail in status.details if status else ():
-        info, words = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
-        bad = error_details_pb2.BadRequest()
-        if detail.Unpack(info):
-            found.reason, found.metadata = info.reason, dict(info.metadata)
-        elif detail.Unpack(words):
-            found.chinese = words.message
-        elif detail.Unpack(bad):
-            found.field = bad.field_violations[0].field
-    return found
 
 
 @dataclass

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from kit.db import Connection, Pool
 from kit.log import Change
+from kit.rows import RECORD, WITHIN, certificate, columns_of, header_of
 from services.benefits.domain.cards import Card, CardNotFound, CardState
-from services.benefits.store.records import RECORD, WITHIN, certificate, columns_of, header_of
 from smartunion.benefits.v1.records_pb2 import PublicCard
 
 FEWEST_INDEXES = 2**20

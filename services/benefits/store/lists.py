@@ -5,8 +5,8 @@ from uuid import UUID
 
 from kit.db import Connection, Pool
 from kit.log import Change
+from kit.rows import RECORD, columns_of, header_of
 from services.benefits.domain.lists import ListRecord
-from services.benefits.store.records import RECORD, columns_of, header_of
 from smartunion.benefits.v1.records_pb2 import PublicStatusList
 
 

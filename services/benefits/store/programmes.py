@@ -7,8 +7,8 @@ from uuid import UUID
 
 from kit.db import Connection, Pool
 from kit.log import Change
+from kit.rows import RECORD, certificate, columns_of, header_of
 from services.benefits.domain.programmes import Programme, ProgrammeNotFound, Share
-from services.benefits.store.records import RECORD, certificate, columns_of, header_of
 from smartunion.benefits.v1.records_pb2 import PublicProgramme
 
 PROGRAMME = f"SELECT {RECORD}, certificate FROM programmes record {certificate('down')}"

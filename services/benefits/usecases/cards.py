@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from kit.headers import new_header
 from kit.ids import uuid7
 from kit.roll import Enrolment
 from kit.rpc import Call, Page
@@ -12,7 +13,7 @@ from services.benefits.domain import cards as domain
 from services.benefits.domain import tokens
 from services.benefits.domain.cards import Card, CardActive, CardState, NoCard
 from services.benefits.store import Store
-from services.benefits.usecases import Means, after, new_header
+from services.benefits.usecases import Means
 
 
 class Cards:
@@ -24,10 +25,11 @@ class Cards:
 
     async def page(self, parent: str, *, page: Page) -> tuple[list[Card], str | None]:
         """Those of `parent` and all below, oldest first, and the key of the next page."""
-        path = await self._means.path_of(parent)
-        found = await self._means.reads.cards.page(path, after=after(page), limit=page.size + 1)
-        shown = found[: page.size]
-        return shown, str(shown[-1].id) if len(found) > page.size else None
+        above = await self._means.reads.organizations.parent(parent)
+        found = await self._means.reads.cards.page(
+            above.path, after=page.after(), limit=page.size + 1
+        )
+        return page.cut(found)
 
     async def issue(self, member: UUID, *, call: Call) -> Card:
         async with self._means.database.transaction() as store:

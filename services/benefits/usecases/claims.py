@@ -15,6 +15,7 @@ from uuid import UUID
 
 from kit.calls import RequestIdReused
 from kit.errors import Refusal
+from kit.headers import new_header
 from kit.ids import uuid7
 from kit.log import Change
 from kit.organizations import Organization
@@ -25,7 +26,7 @@ from services.benefits.domain import coupons as domain
 from services.benefits.domain.coupons import AlreadyClaimed, Coupon, SoldOut
 from services.benefits.domain.programmes import NotEligible, Programme
 from services.benefits.store import Store
-from services.benefits.usecases import Means, new_header
+from services.benefits.usecases import Means
 
 BATCH = 100
 """Claims in one transaction."""

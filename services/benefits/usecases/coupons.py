@@ -10,7 +10,7 @@ from kit.sealing import Sealer
 from services.benefits import events
 from services.benefits.domain.coupons import Coupon, CouponUnknown
 from services.benefits.domain.programmes import Programme
-from services.benefits.usecases import Means, before
+from services.benefits.usecases import Means
 
 Held = tuple[Coupon, Programme]
 
@@ -39,12 +39,12 @@ class Coupons:
         """A member's, the newest first, and the key of the next page."""
         await self._means.reads.roll.member(member)
         found = await self._means.reads.coupons.page(
-            member, before=before(page), limit=page.size + 1
+            member, before=page.before(), limit=page.size + 1
         )
-        shown = found[: page.size]
+        shown, key = page.cut(found)
         known = await self._means.reads.programmes.some({one.programme for one in shown})
         held = [(coupon, known[coupon.programme]) for coupon in shown]
-        return held, str(shown[-1].id) if len(found) > page.size else None
+        return held, key
 
     async def redeem(self, code: str, *, call: Call) -> Held:
         name = self.coupon_in(code)

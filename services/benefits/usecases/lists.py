@@ -6,11 +6,12 @@ from datetime import datetime
 
 from kit.carrier import waited
 from kit.db import PASSING
+from kit.headers import new_header
 from services.benefits import events
 from services.benefits.domain import lists as domain
 from services.benefits.domain.lists import REMAKE, VALID, ListRecord, StatusList
 from services.benefits.store import Store
-from services.benefits.usecases import Means, new_header
+from services.benefits.usecases import Means
 
 POLL = 2.0
 """Seconds between two looks for revoked cards and for lists from below."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from kit.headers import new_header
 from kit.ids import uuid7
 from kit.keys import NodeKeys
 from kit.organizations import organization_in
@@ -11,7 +12,7 @@ from kit.rpc import Call, Page
 from services.benefits import events
 from services.benefits.domain import programmes as domain
 from services.benefits.domain.programmes import Programme, Share, ShareNodeUnknown
-from services.benefits.usecases import Means, before, new_header
+from services.benefits.usecases import Means
 
 Shown = tuple[Programme, int]
 """A programme, and what is left of it here."""
@@ -28,16 +29,15 @@ class Programmes:
     async def page(self, *, page: Page) -> tuple[list[Shown], str | None]:
         """All that are known here, the newest first, and the key of the next page."""
         found = await self._means.reads.programmes.page(
-            path="", before=before(page), limit=page.size + 1
+            path="", before=page.before(), limit=page.size + 1
         )
-        shown = found[: page.size]
-        key = str(shown[-1].id) if len(found) > page.size else None
+        shown, key = page.cut(found)
         return await self._shown(shown), key
 
     async def of_member(self, member: UUID, *, page: Page) -> tuple[list[Shown], str | None]:
         """Those of which a member can claim here, now or later, and the key of the next page."""
         enrolled = await self._means.reads.roll.member(member)
-        at, last, shown = self._means.clock(), before(page), list[Programme]()
+        at, last, shown = self._means.clock(), page.before(), list[Programme]()
         while True:
             found = await self._means.reads.programmes.page(
                 path=enrolled.path, before=last, limit=page.size + 1
@@ -59,7 +59,9 @@ class Programmes:
         async with self._means.database.transaction() as store:
             if earlier := await store.calls.earlier(call, Programme):
                 return (await self._shown([earlier]))[0]
-            await self._means.check_writable(store, organization, name=parent)
+            await store.organizations.check_writable(
+                organization, home=self._means.home, node=self._means.node, name=parent
+            )
             programme, fact = domain.create(
                 id=uuid7(), header=new_header(self._means.node), organization=organization,
                 title=title, face_value_fen=face_value_fen, shares=shares,

@@ -1,13 +1,13 @@
 """The tables of applications and members: records, own ones and copies, and details of own ones."""
 
 from collections.abc import Sequence
-from datetime import UTC
 from typing import Any
 from uuid import UUID
 
 from kit.db import Connection, Pool
 from kit.headers import Header
 from kit.log import Change
+from kit.rows import RECORD, WITHIN, certificate, columns_of, header_of
 from kit.sealing import Sealer
 from services.membership.domain.members import (
     Application,
@@ -18,30 +18,24 @@ from services.membership.domain.members import (
     MemberState,
 )
 from services.membership.store.people import PERSON, opened
-from smartunion.event.v1.log_pb2 import Certificate
 from smartunion.membership.v1.records_pb2 import PublicState
 
-RECORD = """record.id, record.origin, record.owner_epoch, record.version, record.hash,
-            record.public, record.organization, record.state"""
-CERTIFICATE = """LEFT JOIN proofs ON proofs.origin = record.origin AND record.origin <> $1
-                       AND proofs.channel = 'records'"""
-WITHIN = """record.organization IN (SELECT id FROM organizations
-             WHERE path = $2 OR path >= $2 || '.' AND path < $2 || '/')"""
+STATED = f"{RECORD}, record.organization, record.state"
 
 APPLICATION = f"""
-    SELECT {RECORD}, {PERSON}, certificate,
+    SELECT {STATED}, {PERSON}, certificate,
            create_time, decide_time, decider, reject_reason, member
       FROM applications record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
       LEFT JOIN submissions ON application = record.id AND record.origin = $1
-      {CERTIFICATE}
+      {certificate("records")}
 """
 MEMBER = f"""
-    SELECT {RECORD}, {PERSON}, certificate, approval_date, approval_number
+    SELECT {STATED}, {PERSON}, certificate, approval_date, approval_number
       FROM members record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
       LEFT JOIN admissions ON member = record.id AND record.origin = $1
-      {CERTIFICATE}
+      {certificate("records")}
 """
 
 
@@ -203,20 +197,8 @@ COLUMNS = ["origin", "id", "owner_epoch", "version", "hash", "public", "organiza
 
 
 def _columns(record: Application | Member, change: Change) -> tuple[Any, ...]:
-    return (
-        record.header.origin, record.id, change.owner_epoch, change.version, change.hash,
-        change.public, record.organization, record.state,
-    )  # fmt: skip
+    return *columns_of(record, change), record.organization, record.state
 
 
 def _header(row: Any, node: UUID) -> Header:
-    copy = row["origin"] != node
-    certify_time = None
-    if row["certificate"]:
-        certify_time = Certificate.FromString(row["certificate"]).certify_time.ToDatetime(UTC)
-    return Header(
-        origin=row["origin"], copy=copy, certify_time=certify_time,
-        owner_epoch=row["owner_epoch"], version=row["version"],
-        salt="" if copy else PublicState.FromString(row["public"]).salt.hex(),
-        hash=row["hash"].hex(),
-    )  # fmt: skip
+    return header_of(row, node, PublicState.FromString(row["public"]).salt)

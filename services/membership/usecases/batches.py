@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from kit.errors import Refusal
-from kit.headers import Header
+from kit.headers import Header, new_header
 from kit.ids import uuid7
 from kit.log import Change
 from kit.organizations import Organization
@@ -34,7 +34,6 @@ from services.membership.domain.rows import (
 from services.membership.domain.table import Header as Columns
 from services.membership.domain.table import Row
 from services.membership.store.people import Known, sealed
-from services.membership.usecases import new_salt
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +167,7 @@ class Batch:
         return fact.application
 
     def _header(self) -> Header:
-        return Header(origin=self._around.node, salt=new_salt())
+        return new_header(self._around.node)
 
 
 def _result(row: Sealed, outcome: Outcome, record: str) -> RowResult:

@@ -2,16 +2,15 @@
 
 from uuid import UUID
 
-from kit.ids import uuid7, uuid_of
+from kit.headers import new_header, new_salt
+from kit.ids import uuid7
 from kit.organizations import organization_in
-from kit.rpc import Call, Page, PageTokenForeign
+from kit.rpc import Call, Page
 from services.membership import events
 from services.membership.domain import members as domain
 from services.membership.domain.identity import beijing_date, id_number_of, person_of
 from services.membership.domain.members import Application, Member
-from services.membership.usecases import Means, new_salt
-
-FIRST = UUID(int=0)
+from services.membership.usecases import Means
 
 
 class Applications:
@@ -26,12 +25,11 @@ class Applications:
     ) -> tuple[list[Application], str | None]:
         """Those to `parent` and all below, oldest first, and the key of the next page."""
         reads = self._means.reads
-        above = await reads.organizations.get(organization_in(parent, field="parent"), name=parent)
+        above = await reads.organizations.parent(parent)
         found = await reads.applications.page(
-            above.path, state=state, after=_after(page), limit=page.size + 1
+            above.path, state=state, after=page.after(), limit=page.size + 1
         )
-        shown = found[: page.size]
-        return shown, str(shown[-1].id) if len(found) > page.size else None
+        return page.cut(found)
 
     async def create(
         self, parent: str, *, full_name: str, id_number: str, phone: str, call: Call
@@ -45,9 +43,11 @@ class Applications:
         async with self._means.database.transaction() as store:
             if earlier := await store.calls.earlier(call, Application):
                 return earlier
-            await self._means.check_writable(store, organization, name=parent)
+            await store.organizations.check_writable(
+                organization, home=self._means.home, node=self._means.node, name=parent
+            )
             application, fact = domain.apply(
-                id=uuid7(), header=self._means.new_header(), organization=organization,
+                id=uuid7(), header=new_header(self._means.node), organization=organization,
                 person=person, at=at,
             )  # fmt: skip
             change = events.change(application, fact)
@@ -101,19 +101,11 @@ class Members:
     async def page(self, parent: str, *, page: Page) -> tuple[list[Member], str | None]:
         """Those of `parent` and all below, in order of admission, and the key of the next page."""
         reads = self._means.reads
-        above = await reads.organizations.get(organization_in(parent, field="parent"), name=parent)
-        found = await reads.members.page(above.path, after=_after(page), limit=page.size + 1)
-        shown = found[: page.size]
-        return shown, str(shown[-1].id) if len(found) > page.size else None
+        above = await reads.organizations.parent(parent)
+        found = await reads.members.page(above.path, after=page.after(), limit=page.size + 1)
+        return page.cut(found)
 
     async def search(self, id_number: str) -> list[Member]:
         """Those of this node that hold the ID number."""
         number = id_number_of(id_number, today=beijing_date(self._means.clock()))
         return await self._means.reads.members.with_id_number(number)
-
-
-def _after(page: Page) -> UUID:
-    try:
-        return uuid_of(page.key) if page.key else FIRST
-    except ValueError:
-        raise PageTokenForeign() from None

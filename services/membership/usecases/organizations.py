@@ -18,9 +18,7 @@ class Organizations:
         """Those below `parent` in order of code, and the key of the next page."""
         if page.key and not is_code(page.key):
             raise PageTokenForeign()
-        above = await self._reads.organizations.get(
-            organization_in(parent, field="parent"), name=parent
-        )
+        above = await self._reads.organizations.parent(parent)
         if subtree:
             found = await self._reads.organizations.page_of_subtree(
                 above.path, after=page.key, limit=page.size + 1
@@ -29,5 +27,4 @@ class Organizations:
             found = await self._reads.organizations.page_of_children(
                 above.id, after=page.key, limit=page.size + 1
             )
-        shown = found[: page.size]
-        return shown, shown[-1].code if len(found) > page.size else None
+        return page.cut(found, key=lambda one: one.code)

@@ -73,7 +73,9 @@ class Rosters:
         async with self._means.database.transaction() as store:
             if earlier := await store.calls.earlier(call, Roster):
                 return earlier
-            await self._means.check_writable(store, organization, name=parent)
+            await store.organizations.check_writable(
+                organization, home=self._means.home, node=self._means.node, name=parent
+            )
             await store.rosters.add(roster)
             await store.calls.answer(call, roster)
         return roster
@@ -169,8 +171,7 @@ class Rosters:
         found = await self._means.reads.roster_rows.page(
             roster.id, outcome=outcome, after=_line(page), limit=page.size + 1
         )
-        shown = found[: page.size]
-        return shown, str(shown[-1].line) if len(found) > page.size else None
+        return page.cut(found, key=lambda row: str(row.line))
 
 
 class Upload:

@@ -7,6 +7,7 @@ from uuid import UUID
 from kit.db import Connection, Pool
 from kit.headers import Header
 from kit.log import Change
+from kit.rows import columns_of
 from services.notify.domain.notices import Notice, NoticeNotFound, ReadCount, count_id
 from smartunion.notify.v1.records_pb2 import PublicNotice, PublicReadCount
 
@@ -49,8 +50,7 @@ class Notices:
                                  expire_seconds)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             """,
-            notice.header.origin, notice.id, change.owner_epoch, change.version, change.hash,
-            change.public, notice.organization, int(notice.expire_time.timestamp()),
+            *columns_of(notice, change), notice.organization, int(notice.expire_time.timestamp()),
         )  # fmt: skip
 
     def _of(self, row: Any) -> Notice:
@@ -117,6 +117,5 @@ class ReadCounts:
                SET version = excluded.version, hash = excluded.hash, public = excluded.public,
                    readers = excluded.readers
             """,
-            self._node, count.id, change.owner_epoch, change.version, change.hash, change.public,
-            count.notice, count.notice_origin, count.readers,
+            *columns_of(count, change), count.notice, count.notice_origin, count.readers,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from kit.envelopes import open_with, seal_to
 from kit.headers import Header
 from kit.log import Change
 from kit.organizations import Level
+from kit.rows import columns_of
 from kit.sealing import Sealer
 from services.notify.domain.voices import (
     Action,
@@ -121,8 +122,7 @@ class Voices:
             )
             INSERT INTO raisings (voice, member, text) VALUES ($2, $8, $9)
             """,
-            self._node, voice.id, change.owner_epoch, change.version, change.hash, change.public,
-            voice.organization, voice.member,
+            *columns_of(voice, change), voice.organization, voice.member,
             self._keys.sealer.seal(text.SerializeToString(), f"raisings.text/{voice.id}"),
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from kit.db import PASSING
+from kit.headers import new_header
 from services.notify import events
 from services.notify.domain.notices import ReadCount, count_id
 from services.notify.usecases import Means
@@ -38,7 +39,7 @@ class Counting:
                 known = await store.read_counts.lock(notice, origin)
                 if known is None:
                     known = ReadCount(
-                        id=count_id(notice, node), header=self._means.new_header(),
+                        id=count_id(notice, node), header=new_header(self._means.node),
                         notice=notice, notice_origin=origin, readers=0,
                     )  # fmt: skip
                 counted, fact = known.count(readers, at=at)

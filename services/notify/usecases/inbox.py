@@ -5,10 +5,10 @@ from dataclasses import replace
 from uuid import UUID
 
 from kit.roll import Enrolled
-from kit.rpc import Page
+from kit.rpc import LAST, Page
 from services.notify.domain.inbox import InboxTokenForeign, Message, MessageNotFound
 from services.notify.store.inbox import EVER
-from services.notify.usecases import LAST, Means, before, member_who_calls
+from services.notify.usecases import Means, member_who_calls
 from services.notify.usecases.bell import Bell
 
 MOST_AT_ONCE = 200
@@ -23,10 +23,9 @@ class Inboxes:
         """The caller's messages, newest first, and the key of the next page."""
         member = await member_who_calls(self._means)
         found = await self._reads.inbox.page(
-            member, at=self._means.clock(), before=before(page), limit=page.size + 1
+            member, at=self._means.clock(), before=page.before(), limit=page.size + 1
         )
-        shown = found[: page.size]
-        return shown, str(shown[-1].id) if len(found) > page.size else None
+        return page.cut(found)
 
     async def watch(
         self, token: str, *, from_now: bool

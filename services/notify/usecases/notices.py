@@ -2,12 +2,13 @@
 
 from uuid import UUID
 
+from kit.headers import new_header
 from kit.ids import uuid7
 from kit.organizations import OrganizationAbove, organization_in
 from kit.rpc import Call, Page
 from services.notify import events
 from services.notify.domain.notices import Notice, post
-from services.notify.usecases import Means, before
+from services.notify.usecases import Means
 
 
 class Notices:
@@ -20,10 +21,9 @@ class Notices:
     async def page(self, parent: str, *, page: Page) -> tuple[list[Notice], str | None]:
         """Those to `parent` and all below, newest first, and the key of the next page."""
         reads = self._means.reads
-        above = await reads.organizations.get(organization_in(parent, field="parent"), name=parent)
-        found = await reads.notices.page(above.path, before=before(page), limit=page.size + 1)
-        shown = found[: page.size]
-        return shown, str(shown[-1].id) if len(found) > page.size else None
+        above = await reads.organizations.parent(parent)
+        found = await reads.notices.page(above.path, before=page.before(), limit=page.size + 1)
+        return page.cut(found)
 
     async def create(
         self, parent: str, *, title: str, text: str, expire_seconds: int, call: Call
@@ -41,7 +41,7 @@ class Notices:
             if not addressed.is_within(self._means.home.path):
                 raise OrganizationAbove(organization=addressed.name)
             notice, fact = post(
-                id=uuid7(), header=self._means.new_header(), organization=organization,
+                id=uuid7(), header=new_header(self._means.node), organization=organization,
                 title=title, text=text, expire_seconds=expire_seconds, at=self._means.clock(),
             )  # fmt: skip
             change = events.notice_change(notice, fact)

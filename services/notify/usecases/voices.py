@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import TypeAlias
 from uuid import UUID
 
-from kit.ids import uuid7, uuid_of
+from kit.headers import new_header, new_salt
+from kit.ids import uuid7
 from kit.keys import NodeKeys
-from kit.organizations import organization_in
-from kit.rpc import Call, Page, PageTokenForeign
+from kit.rpc import Call, Page
 from kit.trust import NodeKey
 from services.notify import events
 from services.notify.domain.voices import (
@@ -21,9 +21,7 @@ from services.notify.domain.voices import (
     raise_voice,
 )
 from services.notify.store.voices import sealed_reply, sealed_voice
-from services.notify.usecases import Means, before, member_who_calls, new_salt
-
-FIRST = UUID(int=0)
+from services.notify.usecases import Means, member_who_calls
 
 Handled: TypeAlias = tuple[Voice, Step, VoiceHandled, bytes]
 """What was done, and what is sealed for the addressee if it was passed on."""
@@ -48,11 +46,11 @@ class Voices:
     ) -> tuple[list[Voice], str | None]:
         """Those of `parent` and all below, oldest first, and the key of the next page."""
         reads = self._means.reads
-        above = await reads.organizations.get(organization_in(parent, field="parent"), name=parent)
+        above = await reads.organizations.parent(parent)
         found = await reads.voices.page(
-            above.path, state_here=state_here, after=_after(page), limit=page.size + 1
+            above.path, state_here=state_here, after=page.after(), limit=page.size + 1
         )
-        return _shown(found, page)
+        return page.cut(found)
 
     async def pass_on(self, name: UUID, *, reason: str, call: Call) -> Voice:
         """To the level above, which alone can open what is sealed for it.
@@ -122,7 +120,7 @@ class Voices:
             if earlier := await store.calls.earlier(call, Voice):
                 return earlier
             voice, fact = raise_voice(
-                id=uuid7(), header=self._means.new_header(), organization=member.organization,
+                id=uuid7(), header=new_header(self._means.node), organization=member.organization,
                 member=member.id, text=text, opening=new_salt(),
             )  # fmt: skip
             change = events.voice_change(voice, fact)
@@ -144,18 +142,6 @@ class Voices:
         """Those of the member who calls, newest first, and the key of the next page."""
         member = await member_who_calls(self._means)
         found = await self._means.reads.voices.page_of(
-            member.id, before=before(page), limit=page.size + 1
+            member.id, before=page.before(), limit=page.size + 1
         )
-        return _shown(found, page)
-
-
-def _shown(found: list[Voice], page: Page) -> tuple[list[Voice], str | None]:
-    shown = found[: page.size]
-    return shown, str(shown[-1].id) if len(found) > page.size else None
-
-
-def _after(page: Page) -> UUID:
-    try:
-        return uuid_of(page.key) if page.key else FIRST
-    except ValueError:
-        raise PageTokenForeign() from None
+        return page.cut(found)

@@ -29,7 +29,7 @@ from kit.db import PASSING
 from kit.errors import Refusal
 from kit.log import BATCH, HEARTBEAT
 from kit.records import DOWN
-from kit.rpc import CHANNEL_OPTIONS, reason_of
+from kit.rpc import CHANNEL_OPTIONS, refused
 from services.sync.differences import Differences, Healer, Metadata
 from services.sync.domain import StreamKey
 from services.sync.restores import Restores
@@ -82,7 +82,7 @@ class Framer:
 
     async def _recover(self, error: Exception) -> None:
         """A log that does not continue what was framed of it is shown, and taken up again."""
-        info = reason_of(error) if isinstance(error, grpc.aio.AioRpcError) else None
+        info = refused(error) if isinstance(error, grpc.aio.AioRpcError) else None
         reason = info.reason if info else ""
         if not self._away:
             facts = {"peer": self._service, "error": reason or type(error).__name__}

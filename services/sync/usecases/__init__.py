@@ -15,7 +15,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from kit import frames, trust
 from kit.db import Connection, Pool
+from kit.ids import utc_now
 from kit.log_service import ChannelUnknown
 from kit.records import CHANNELS, DOWN
 from kit.rpc import Call
@@ -53,10 +54,6 @@ WANT_AGE = 5.0
 
 Admit = Callable[[UUID, str], Awaitable[str]]
 """Opens a child's account in NATS for its user key; returns the user's JWT, empty without NATS."""
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)

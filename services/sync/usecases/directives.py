@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from kit.ids import uuid7, uuid_of
-from kit.rpc import Call, Page, PageTokenForeign
+from kit.ids import uuid7
+from kit.rpc import Call, Page
 from services.sync import events
 from services.sync.domain import Held, Node, directives, tree
 from services.sync.domain.directives import Directive, Progress, Report, State
 from services.sync.store import Store
 from services.sync.usecases import Sync
-
-LAST = UUID(int=2**128 - 1)
-"""After all ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +72,11 @@ class Directives:
 
     async def page(self, page: Page) -> tuple[list[Overview], str | None]:
         """Newest first, and the key of the next page."""
-        try:
-            before = uuid_of(page.key) if page.key else LAST
-        except ValueError:
-            raise PageTokenForeign() from None
         async with self._sync.transaction() as store:
-            found = await store.directives.page(before, page.size + 1)
-            shown = found[: page.size]
+            found = await store.directives.page(page.before(), page.size + 1)
+            shown, key = page.cut(found)
             overviews = await self._overviews(store, shown)
-        return overviews, str(shown[-1].id) if len(found) > page.size else None
+        return overviews, key
 
     async def reports(
         self, directive: UUID, page: Page
@@ -95,10 +88,8 @@ class Directives:
             below = await self._below(store)
             reports = (await store.directive_reports.of([directive]))[directive]
         nodes = [node for node in (self._own, *below.values()) if node.id in found.expected]
-        nodes.sort(key=lambda node: (node.organization_code, node.id))
-        rest = [node for node in nodes if f"{node.organization_code} {node.id}" > page.key]
-        shown = rest[: page.size]
-        key = f"{shown[-1].organization_code} {shown[-1].id}" if len(rest) > page.size else None
+        rest = sorted((node for node in nodes if _place(node) > page.key), key=_place)
+        shown, key = page.cut(rest, key=_place)
         return [(node, reports.get(node.id)) for node in shown], key
 
     async def report(
@@ -175,3 +166,8 @@ class Directives:
 
     async def _below(self, store: Store) -> dict[UUID, Node]:
         return tree(self._own.id, await store.nodes.list())
+
+
+def _place(node: Node) -> str:
+    """In order of code."""
+    return f"{node.organization_code} {node.id}"

@@ -1,19 +1,14 @@
 """Subscribers: programs that read the stream BELOW with credentials of their own."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from kit.ids import uuid7, uuid_of
-from kit.rpc import Call, Page, PageTokenForeign
+from kit.ids import uuid7
+from kit.rpc import Call, Page
 from services.sync.domain import watching
 from services.sync.domain.watching import EventFilter, Subscriber
-from services.sync.usecases import Sync, utc_now
-
-FIRST = UUID(int=0)
-"""Before all ids."""
+from services.sync.usecases import Sync
 
 
 class Door(Protocol):
@@ -27,8 +22,8 @@ class Door(Protocol):
 
 
 class Subscribers:
-    def __init__(self, sync: Sync, door: Door, *, clock: Callable[[], datetime] = utc_now) -> None:
-        self._sync, self._door, self._clock = sync, door, clock
+    def __init__(self, sync: Sync, door: Door) -> None:
+        self._sync, self._door = sync, door
 
     async def create(
         self, display_name: str, nats_user_key: str, asked: EventFilter, *, call: Call
@@ -42,7 +37,7 @@ class Subscribers:
             raise watching.NatsForeign()
         subscriber = Subscriber(
             id=id_, display_name=display_name, nats_user_key=nats_user_key, filter=asked,
-            user_jwt=user_jwt, create_time=self._clock(),
+            user_jwt=user_jwt, create_time=self._sync.clock(),
         )  # fmt: skip
         async with self._sync.transaction() as store:
             if earlier := await store.calls.earlier(call, Subscriber):
@@ -54,14 +49,8 @@ class Subscribers:
 
     async def page(self, page: Page) -> tuple[list[Subscriber], str | None]:
         """Some of them, and the key with which to go on."""
-        try:
-            after = uuid_of(page.key) if page.key else FIRST
-        except ValueError:
-            raise PageTokenForeign() from None
         async with self._sync.transaction() as store:
-            found = await store.subscribers.page(after, page.size + 1)
-        more = len(found) > page.size
-        return found[: page.size], str(found[page.size - 1].id) if more else None
+            return page.cut(await store.subscribers.page(page.after(), page.size + 1))
 
     async def revoke(self, id_: UUID, *, call: Call) -> Subscriber:
         """Cut a subscriber off; again does no harm."""
@@ -72,7 +61,7 @@ class Subscribers:
             if subscriber is None:
                 raise watching.SubscriberNotFound(subscriber=f"subscribers/{id_}")
             if subscriber.revoke_time is None:
-                subscriber = replace(subscriber, revoke_time=self._clock())
+                subscriber = replace(subscriber, revoke_time=self._sync.clock())
                 await store.subscribers.revoke(subscriber)
             await store.calls.answer(call, subscriber)
         await self._door.settle(subscriber)

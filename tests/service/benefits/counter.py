@@ -15,6 +15,7 @@ from kit import tokens
 from kit.db import Database
 from kit.ids import uuid7
 from kit.organizations import organization_id
+from kit.rpc import Refused, refused
 from kit.sealing import Sealer
 from kit.tree import Organizations
 from services.benefits.config import Settings
@@ -26,7 +27,6 @@ from smartunion.benefits.v1 import benefits_pb2_grpc
 from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2
 from smartunion.membership.v1.records_pb2 import PublicState
-from tests.service.desk import Refused, refused
 
 OFFICER = "officers/li-na"
 STREET = "510104017"

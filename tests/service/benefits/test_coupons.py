@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import grpc
 import pytest
 
+from kit.headers import new_header
 from kit.ids import uuid7
 from kit.rpc import Call
 from services.benefits import events
 from services.benefits.domain import programmes
 from services.benefits.domain.coupons import CouponExpired, SoldOut
 from services.benefits.domain.programmes import Share
-from services.benefits.usecases import new_header
 from services.benefits.usecases.claims import Claims
 from services.benefits.usecases.coupons import Coupons
 from smartunion.benefits.v1 import benefits_pb2 as pb

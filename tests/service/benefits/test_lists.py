@@ -11,13 +11,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import trust
+from kit.headers import new_header
 from kit.ids import uuid7
 from kit.keys import NodeKeys
 from kit.trust import NodeKey
 from services.benefits import events
 from services.benefits.domain import lists, tokens
 from services.benefits.domain.lists import ListRecord, StatusList, StatusListSigned
-from services.benefits.usecases import new_header
 from services.benefits.usecases.lists import Lists
 from services.benefits.usecases.verification import Verification
 from smartunion.benefits.v1 import benefits_pb2 as pb

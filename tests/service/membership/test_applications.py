@@ -220,7 +220,7 @@ async def test_nobody_joins_what_another_node_hosts(alone: Desk) -> None:
     )
     told = await alone.refusal(alone.an_application(1))
     assert told.reason == "OWNED_ELSEWHERE"
-    assert told.metadata is not None and told.metadata["node"] == f"nodes/{child}"
+    assert told.metadata["node"] == f"nodes/{child}"
     assert (await alone.apply(1, parent=HOME)).version == 1
 
 

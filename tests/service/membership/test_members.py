@@ -96,7 +96,7 @@ async def test_a_copy_cannot_be_decided_here(membership: Desk) -> None:
         told = await membership.refusal(request)
         assert told.code is grpc.StatusCode.FAILED_PRECONDITION
         assert told.reason == "OWNED_ELSEWHERE"
-        assert told.metadata is not None and told.metadata["node"] == f"nodes/{origin}"
+        assert told.metadata["node"] == f"nodes/{origin}"
 
 
 async def test_the_latest_owner_of_a_record_counts(membership: Desk) -> None:

@@ -12,12 +12,13 @@ import grpc
 import pytest
 from openpyxl import load_workbook
 
+from kit.rpc import refused
 from services.membership.usecases import imports
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import HEADER, a_roster, a_workbook
 from tests.eventually import eventually
 from tests.service.conftest import serving
-from tests.service.desk import Desk, refused
+from tests.service.desk import Desk
 
 ADMITTED, APPLIED = pb.RosterRow.ADMITTED, pb.RosterRow.APPLIED
 UNCHANGED, REFUSED = pb.RosterRow.UNCHANGED, pb.RosterRow.REFUSED

@@ -6,11 +6,12 @@ from uuid import uuid4
 import grpc
 import pytest
 
+from kit.rpc import refused
 from node import ports
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import HEADER, a_roster, sha256
 from tests.service.conftest import serving
-from tests.service.desk import Desk, refused, upload_parts
+from tests.service.desk import Desk, upload_parts
 
 UPLOADING, IMPORTING = pb.Roster.UPLOADING, pb.Roster.IMPORTING
 DONE, REFUSED = pb.Roster.DONE, pb.Roster.REFUSED
@@ -202,7 +203,7 @@ async def test_a_hole_in_an_upload_is_refused_with_the_place_to_go_on(membership
         await membership.upload(roster, content, offset=101)
     told = refused(error.value)
     assert (told.reason, told.field) == ("OFFSET_BEYOND_RECEIVED", "offset")
-    assert told.metadata is not None and told.metadata["received_bytes"] == "100"
+    assert told.metadata["received_bytes"] == "100"
 
 
 async def test_more_bytes_than_announced_are_refused(membership: Desk) -> None:

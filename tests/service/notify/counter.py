@@ -19,13 +19,13 @@ from kit.ids import uuid7
 from kit.organizations import organization_id
 from kit.records import group_hash, record_hash
 from kit.roll import Roll
+from kit.rpc import Refused, refused
 from services.notify.config import Settings
 from services.notify.subscriber import KINDS
 from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2, records_pb2
 from smartunion.notify.v1 import notify_pb2 as pb
 from smartunion.notify.v1 import notify_pb2_grpc
-from tests.service.desk import Refused, refused
 
 OFFICER = "officers/li-na"
 HOME = "organizations/51"

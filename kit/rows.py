@@ -1,4 +1,4 @@
-"""What the tables of all records have in common."""
+"""What the tables of all records have in common: SQL of it, and a row's header."""
 
 from datetime import UTC
 from typing import Any
