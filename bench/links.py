@@ -20,8 +20,8 @@ from kit.ids import uuid7
 from kit.sealing import Sealer
 from node.network import Node
 from services.membership.events import MEMBERS
+from services.sync.link import LARGEST_PUSH
 from services.sync.store import Uplink
-from services.sync.usecases import PUSH_BYTES
 from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import frame_pb2, sync_pb2
 
@@ -95,9 +95,9 @@ def _frames(
 
 
 async def _push(province: Node, token: str, made: Sequence[frame_pb2.Frame]) -> None:
-    """As an uplink does: one push after the other, each as large as it makes them."""
+    """As an uplink does: one push after the other, as large as they grow."""
     metadata = (("authorization", f"Bearer {token}"),)
-    each = max(1, PUSH_BYTES // made[0].ByteSize())
+    each = max(1, LARGEST_PUSH // made[0].ByteSize())
     for at in range(0, len(made), each):
         request = sync_pb2.PushFramesRequest(frames=made[at : at + each])
         await province.sync.PushFrames(request, metadata=metadata, timeout=15)

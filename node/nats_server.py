@@ -21,7 +21,7 @@ from node.keys import NatsKeys
 from node.problems import DidNotStart, EngineMissing
 from node.processes import Program, run
 
-MAX_PAYLOAD = 1024 * 1024
+MAX_PAYLOAD = 4 * 2**20
 """Bytes of a message; a frame has 512 KiB at most."""
 
 

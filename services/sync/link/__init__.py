@@ -33,7 +33,7 @@ from kit.rpc import CHANNEL_OPTIONS, refused
 from services.sync.differences import Differences, Healer, Metadata
 from services.sync.domain import StreamKey
 from services.sync.restores import Restores
-from services.sync.usecases import Sync, key_of
+from services.sync.usecases import PUSH_BYTES, Sync, key_of
 from services.sync.usecases.down import Down, to_head
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import frame_pb2, sync_pb2, sync_pb2_grpc
@@ -43,6 +43,13 @@ ANSWER = 5.0
 
 PULL_EVERY = 0.5
 """Seconds between two questions for what travels down."""
+
+LARGEST_PUSH = 3 * 2**20
+"""About how much one push carries that is answered fast."""
+
+FAST = 0.25
+"""Seconds within which an answer is fast: the next push may be twice as large.  Urgent entries wait
+behind the push that is under way."""
 
 REST = 10.0
 """Seconds for which a stream is not pushed that the parent did not take."""
@@ -139,6 +146,7 @@ class Uplink:
         self._resting: dict[StreamKey, float] = {}
         self._snapshot: tuple[StreamKey, asyncio.Task[None]] | None = None
         self._pull_at = 0.0
+        self._most = PUSH_BYTES
         self._nats: Client | None = None
         self._token = ""
         self.wake = asyncio.Event()
@@ -243,7 +251,9 @@ class Uplink:
         found: list[frame_pb2.Frame] = []
         freed: list[StreamKey] = []
         if greeted:
-            found, freed, streams = await self._sync.next_push(self._cursors, again, resting)
+            found, freed, streams = await self._sync.next_push(
+                self._cursors, again, resting, most=self._most
+            )
         else:
             streams = await self._sync.streams()
         before = dict(self._cursors)
@@ -259,7 +269,10 @@ class Uplink:
         for key in {key_of(frame.stream) for frame in found} - again.keys():
             if receipts.get(key, 0) <= before.get(key, 0):
                 self._rest(key, answer.receipts)
-        await self._take(stub, answer)
+        for want in answer.wants:
+            await self._serve(stub, want)
+        if request.HasField("pull"):
+            await self._take(stub, answer)
         return bool(found or answer.frames) or not greeted
 
     async def _settle(
@@ -271,7 +284,7 @@ class Uplink:
             for receipt in answer.receipts
             if not receipt.refused
         }
-        async with self._sync.transaction() as store:
+        async with self._sync.look() as store:
             await store.frames.settle("parent", receipts.items())
         self._cursors = receipts
         for receipt in await self._sync.compare_receipts(answer.receipts):
@@ -281,9 +294,7 @@ class Uplink:
     async def _take(
         self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", answer: sync_pb2.PushFramesResponse
     ) -> None:
-        """What the parent wants, and what it hands down."""
-        for want in answer.wants:
-            await self._serve(stub, want)
+        """What the parent hands down."""
         for key in await self._down.take(self._above, answer):
             self._take_snapshot(stub, key)
         if answer.frames:
@@ -341,6 +352,18 @@ class Uplink:
         return (("authorization", f"Bearer {self._token}"),)
 
     async def _send(
+        self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", request: sync_pb2.PushFramesRequest
+    ) -> sync_pb2.PushFramesResponse:
+        """The answer to a push; if it is fast, the next push may be larger."""
+        began, self._most = monotonic(), PUSH_BYTES  # so large again, if there is no answer
+        answer = await self._carry(stub, request)
+        if monotonic() - began < FAST:
+            nats = self._nats if self._nats and self._nats.is_connected else None
+            largest = nats.max_payload * 3 // 4 if nats else LARGEST_PUSH
+            self._most = max(PUSH_BYTES, min(2 * request.ByteSize(), largest, LARGEST_PUSH))
+        return answer
+
+    async def _carry(
         self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", request: sync_pb2.PushFramesRequest
     ) -> sync_pb2.PushFramesResponse:
         """Over NATS if it is there and answers, else over gRPC: the same message."""

@@ -41,7 +41,7 @@ from smartunion.sync.v1 import frame_pb2, sync_pb2
 logger = logging.getLogger(__name__)
 
 PUSH_BYTES = 768 * 1024
-"""About how much one push carries; NATS takes messages of at most 1 MiB."""
+"""About how much one push carries at first; a NATS as it is installed takes messages of 1 MiB."""
 
 READ_BYTES = 4 * 2**20
 """About how much one answer to a reader carries."""
@@ -426,13 +426,14 @@ class Sync:
 
     async def next_push(
         self, cursors: Mapping[StreamKey, int], again: Mapping[StreamKey, set[int]],
-        resting: Collection[StreamKey] = (),
+        resting: Collection[StreamKey] = (), *, most: int = PUSH_BYTES,
     ) -> tuple[list[frame_pb2.Frame], list[StreamKey], list[Stream]]:  # fmt: skip
         """What the parent is sent next: what it asked for again, then what follows its receipts.
         Also the streams of which that is no longer kept, and how far every stream goes.
 
         Args:
             resting: streams that the parent does not take at the moment.
+            most: about how many bytes of frames.
         """
         found: list[bytes] = []
         freed: list[StreamKey] = []
@@ -442,7 +443,7 @@ class Sync:
             streams = await store.streams.list()
             for stream in sorted(streams, key=_urgent_first):
                 after = cursors.get(stream.key, 0)
-                room = PUSH_BYTES - sum(map(len, found))
+                room = most - sum(map(len, found))
                 settled = stream.frame <= after or stream.key in resting
                 if settled or room <= 0 or stream.key.channel == DOWN:
                     continue
@@ -456,7 +457,7 @@ class Sync:
                 elif not whole:
                     missing = await store.frames.missing(stream.key, after, stream.frame)
                     self.wants.add(stream.key, frames=missing)
-        return fitting(found), freed, streams
+        return fitting(found, most), freed, streams
 
     async def lost(self, key: StreamKey) -> None:
         """An own log does not continue what was framed of it: show it, here and above."""
@@ -495,7 +496,7 @@ class Sync:
         stream = await self.stream(key)
         if frame in (0, stream.frame):
             return stream.hash if frame else frames.START
-        async with self.transaction() as store:
+        async with self.look() as store:
             held = await store.frames.hash(key, frame)
             return held or await store.frames.follower(key, frame)
 
@@ -721,13 +722,13 @@ def _urgent_first(stream: Stream) -> tuple[bool, str, str]:
     return stream.key.channel != "urgent", str(stream.key.origin), stream.key.service
 
 
-def fitting(bodies: Sequence[bytes]) -> list[frame_pb2.Frame]:
-    """As many as one push carries, and at least one."""
+def fitting(bodies: Sequence[bytes], most: int = PUSH_BYTES) -> list[frame_pb2.Frame]:
+    """As many as one push of so many bytes carries, and at least one."""
     size = 0
     found: list[frame_pb2.Frame] = []
     for body in bodies:
         size += len(body)
-        if found and size > PUSH_BYTES:
+        if found and size > most:
             break
         found.append(frame_pb2.Frame.FromString(body))
     return found
