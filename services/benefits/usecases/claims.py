@@ -18,7 +18,7 @@ from kit.errors import Refusal
 from kit.headers import new_header
 from kit.ids import uuid7
 from kit.log import Change
-from kit.organizations import Organization
+from kit.organizations import Organization, OrganizationNotFound
 from kit.roll import Enrolled, NotAMember
 from kit.rpc import Call
 from services.benefits import events
@@ -69,7 +69,7 @@ class Claims:
             ProgrammeNotFound, NotAMember, NotEligible, NotStarted, Ended, AlreadyClaimed, SoldOut,
             RequestIdReused: if they get none.
         """
-        desk = self._desks.get(programme) or await self._open(programme)
+        desk = self._desks.get(programme) or await self._open(programme, member)
         if desk.sold_out and not await self._has(programme, member):
             raise SoldOut(programme=desk.programme.name)
         claim = Claim(member, call, asyncio.get_running_loop().create_future())
@@ -78,9 +78,12 @@ class Claims:
             desk.claimer = asyncio.create_task(self._serve(desk))
         return await claim.answer, desk.programme
 
-    async def _open(self, programme: UUID) -> Desk:
+    async def _open(self, programme: UUID, member: UUID) -> Desk:
         found = await self._means.reads.programmes.get(programme)
-        organization = await self._means.reads.organizations.get(found.organization)
+        try:
+            organization = await self._means.reads.organizations.get(found.organization)
+        except OrganizationNotFound:  # in a part of the tree that is not held here
+            raise NotEligible(programme=found.name, member=f"members/{member}") from None
         return self._desks.setdefault(programme, Desk(found, organization))
 
     async def _has(self, programme: UUID, member: UUID) -> bool:
