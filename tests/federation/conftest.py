@@ -53,13 +53,11 @@ async def make_line(postgres: str, folder: Path) -> Line:
     )
 
 
-async def start_line(line: Line, *, through: str = "") -> None:
-    """Start them from the top, each joining the one above; the city through a proxy's address."""
+async def start_line(line: Line) -> None:
+    """Start them from the top, each joining the one above."""
     await line.nation.start()
     for child, parent in ((line.province, line.nation), (line.city, line.province)):
         await nodes.join(child, parent)
-        if child is line.city:
-            child.parent = through or child.parent
         await child.start()
         await nodes.confirm(child, parent)
 

@@ -19,18 +19,30 @@ from kit.rpc import CHANNEL_OPTIONS
 from kit.sealing import Sealer
 from kit.server import CannotServe
 from node import databases, ports
+from services.benefits import __main__ as benefits
+from services.benefits.config import Settings as BenefitsSettings
+from services.membership import __main__ as membership
+from services.membership.config import Settings as MembershipSettings
 from services.notify import __main__ as notify
 from services.notify.config import Settings as NotifySettings
 from services.sync import __main__ as sync
 from services.sync.config import Settings as SyncSettings
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
+from tests.eventually import eventually
 from tests.federation.things import CRY, ORDER, THING, Things, plain
 from tests.federation.things import serve as serve_things
 
-__all__ = ["Node", "confirm", "join", "make", "plain"]
+__all__ = ["Node", "confirm", "join", "make", "plain", "start_tree"]
 
 OFFICER = "officers/li-na"
+NOBODY = "127.0.0.1:9"
+REAL: dict[str, tuple[Any, type[config.Settings]]] = {
+    "benefits": (benefits, BenefitsSettings),
+    "membership": (membership, MembershipSettings),
+    "notify": (notify, NotifySettings),
+}
+"""The services that may stand beside sync, instead of `things`."""
 
 
 @dataclass
@@ -49,11 +61,13 @@ class Node:
     parent: str = ""
     parent_nats: str = ""
     invitation: str = ""
+    through: str = ""
+    """Where it reaches its parent, if not at the parent's own address."""
     running: dict[str, tuple[asyncio.Event, "asyncio.Task[None]"]] = field(default_factory=dict)
     things: Things = None  # type: ignore[assignment]
     kinds: tuple[Any, ...] = (THING, CRY, ORDER)
-    service: str = "things"
-    """Beside sync: `things` or `notify`."""
+    services: tuple[str, ...] = ("things",)
+    """Beside sync: `things`, or some of REAL."""
 
     def settings(self, service: str) -> dict[str, Any]:
         return {
@@ -64,7 +78,7 @@ class Node:
         }  # fmt: skip
 
     async def start(self, *names: str) -> None:
-        for name in names or (self.service, "sync"):
+        for name in names or (*self.services, "sync"):
             stop = asyncio.Event()
             task = asyncio.create_task(kept(self._serve(name, stop)))
             self.running[name] = (stop, task)
@@ -81,8 +95,8 @@ class Node:
             )  # fmt: skip
             return partial(sync.serve, settings, stop)
 
-        if name == "notify":
-            return partial(notify.serve, self.notify_settings(), stop)
+        if name in REAL:
+            return partial(REAL[name][0].serve, self.settings_of(name), stop)
 
         def made(things: Things) -> None:
             self.things = things
@@ -91,10 +105,10 @@ class Node:
         shared = config.Settings(**self.settings(name))
         return partial(serve_things, shared, stop, made, self.kinds)
 
-    def notify_settings(self) -> NotifySettings:
-        """Those of notify, with a membership that is never there."""
-        nobody = {"membership": "127.0.0.1:9"}
-        return NotifySettings(**(self.settings("notify") | {"peers": self.addresses | nobody}))
+    def settings_of(self, name: str) -> Any:
+        """Those of one of REAL, with a membership that is never there if the node has none."""
+        peers = {"membership": NOBODY, **self.addresses}
+        return REAL[name][1](**(self.settings(name) | {"peers": peers}))
 
     async def stop(self, *names: str) -> None:
         """End services at once, as a crash would: nothing is drained."""
@@ -160,7 +174,7 @@ async def kept(serve: Callable[[], Awaitable[None]]) -> None:
 
 
 async def make(
-    postgres: str, folder: Path, code: str, level: str, *, service: str = "things"
+    postgres: str, folder: Path, code: str, level: str, *, services: tuple[str, ...] = ("things",)
 ) -> Node:
     """A node with databases of its own on the server of `postgres`."""
     node_id, key = uuid7(), secrets.token_bytes(32)
@@ -168,13 +182,13 @@ async def make(
     for name in ("node.key", "data.key"):
         (folder / "secrets" / name).write_text(secrets.token_hex(32))
     (folder / "secrets" / "token.key").write_text(key.hex())
-    names = (service, "sync")
+    names = (*services, "sync")
     made = {
         name: await databases.create(postgres, f"{name}_{node_id.hex}", password="test")
         for name in names
     }
     addresses = {name: f"127.0.0.1:{ports.free()}" for name in names}
-    return Node(node_id, code, level, folder, made, addresses, key, service=service)
+    return Node(node_id, code, level, folder, made, addresses, key, services=services)
 
 
 async def join(child: Node, parent: Node) -> None:
@@ -184,7 +198,29 @@ async def join(child: Node, parent: Node) -> None:
             sync_pb2.CreateInvitationRequest(organization_code=child.code),
             metadata=parent.token(), timeout=10, wait_for_ready=True,
         )  # fmt: skip
-    child.parent, child.invitation = parent.addresses["sync"], invitation.token
+    child.parent = child.through or parent.addresses["sync"]
+    child.invitation = invitation.token
+
+
+async def start_tree(*nodes: tuple[Node, Node | None]) -> None:
+    """Start nodes from the top down, each with the one above it: sync first, and the services once
+    all keys are known, for which they ask as they start, and then again only after a while."""
+    for node, above in nodes:
+        if above is not None:
+            await join(node, above)
+        await node.start("sync")
+        if above is not None:
+            await confirm(node, above)
+    for node, _ in nodes:
+        await eventually(partial(_knows, node, len(nodes)), within=30)
+        await node.start(*node.services)
+
+
+async def _knows(node: Node, keys: int) -> None:
+    async with node.sync_stub() as stub:
+        request = sync_pb2.ListKeysRequest()
+        answer = await stub.ListKeys(request, metadata=node.token("services/x"), timeout=5)
+    assert len(answer.keys) == keys
 
 
 async def confirm(child: Node, parent: Node) -> None:

@@ -42,7 +42,8 @@ async def test_a_line_that_swallows_bytes_loses_nothing(postgres: str, tmp_path:
             Proxy(line.province.nats.removeprefix("nats://"))
         )
         line.city.parent_nats = f"nats://{nats_line.address}"
-        await start_line(line, through=grpc_line.address)
+        line.city.through = grpc_line.address
+        await start_line(line)
         await play(line, grpc_line, nats_line)
         for node in line.all:
             await node.stop()

@@ -1,40 +1,46 @@
 """Voices and notices between three levels: who reads what, and what comes back."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import grpc
 import pytest
 
-from kit.headers import Header
-from kit.ids import uuid7
-from kit.log import Outbox
+from kit import frames
+from kit.records import CERTIFICATE
 from kit.rpc import CHANNEL_OPTIONS
-from services.notify import events
-from services.notify.domain.notices import ReadCount, count_id
+from node.proxy import Proxy
 from smartunion.event.v1 import log_pb2
+from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceStub
 from smartunion.notify.v1 import notify_pb2 as pb
-from smartunion.sync.v1 import sync_pb2
+from smartunion.sync.v1 import frame_pb2, sync_pb2
+from tests.builders import a_roster
 from tests.eventually import eventually
 from tests.federation import nodes
-from tests.federation.nodes import Node
+from tests.federation.nodes import Node, plain
+from tests.service.desk import Desk
 from tests.service.notify.counter import Counter
 
-WAITING = 6_000
-"""Records, several frames of them."""
+HOME = "organizations/510104"
+ROWS = 10_000
+"""Of a roster, several frames of them."""
 WORDS = "  三个月没发工资！\n请向上反映。 "
 
 
 @dataclass
 class Levels:
-    """A province, a city below it, a county below that, and how their people call notify."""
+    """A province, a city below it, a county below that, and how their people call notify.
+
+    The county has membership too, and reaches the city through a line that can be cut.
+    """
 
     nodes: tuple[Node, Node, Node]
+    line: Proxy
     province: Counter
     city: Counter
     county: Counter
@@ -42,26 +48,27 @@ class Levels:
 
 @pytest.fixture(scope="module")
 async def levels(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Levels]:
-    folder, made, above = tmp_path_factory.mktemp("levels"), list[Node](), None
-    for code, level in (("51", "province"), ("5101", "city"), ("510104", "county")):
-        node = await nodes.make(postgres, folder / level, code, level, service="notify")
-        if above is not None:
-            await nodes.join(node, above)
-        await node.start()
-        if above is not None:
-            await nodes.confirm(node, above)
-        made.append(node)
-        above = node
+    folder = tmp_path_factory.mktemp("levels")
+    province, city, county = made = (
+        await nodes.make(postgres, folder / "51", "51", "province", services=("notify",)),
+        await nodes.make(postgres, folder / "5101", "5101", "city", services=("notify",)),
+        await nodes.make(
+            postgres, folder / "510104", "510104", "county", services=("notify", "membership")
+        ),
+    )
     async with AsyncExitStack() as stack:
+        line = await stack.enter_async_context(Proxy(city.addresses["sync"]))
+        county.through = line.address
+        await nodes.start_tree((province, None), (city, province), (county, city))
         counters = [await stack.enter_async_context(calling(node)) for node in made]
-        yield Levels((made[0], made[1], made[2]), *counters)
+        yield Levels(made, line, *counters)
     for node in made:
         await node.stop()
 
 
 def calling(node: Node) -> Any:
     """How people call notify of a node."""
-    settings = node.notify_settings()
+    settings = node.settings_of("notify")
 
     class Calling(AsyncExitStack):
         async def __aenter__(self) -> Any:
@@ -209,44 +216,63 @@ async def test_a_notice_from_the_top_is_read_at_the_bottom_and_its_readers_add_u
     await eventually(counted, within=20)
 
 
-async def test_a_voice_overtakes_thousands_of_records_that_wait(levels: Levels) -> None:
-    county, city = levels.county, levels.city
-    await levels.nodes[2].stop("sync")
-    node, at = levels.nodes[2].id, datetime.now(UTC)
-    changes = []
-    for _ in range(WAITING):
-        notice = uuid7()
-        count, fact = ReadCount(
-            id=count_id(notice, node), header=Header(origin=node, salt=uuid4().hex),
-            notice=notice, notice_origin=node, readers=0,
-        ).count(1, at=at)  # fmt: skip
-        changes.append(events.count_change(count, fact))
-    async with county.pool.acquire() as conn, conn.transaction():
-        await conn.copy_records_to_table(
-            "read_counts",
-            records=[
-                (node, one.id, 1, 1, one.hash, one.public, *events.READ_COUNTS.parse(one.public))
-                for one in changes
-            ],
-        )
-        await Outbox(conn).put(*changes)
-    voice = (await county.raise_()).name
-    await levels.nodes[2].start("sync")
+async def test_a_voice_overtakes_ten_thousand_rows_of_a_roster_that_wait(levels: Levels) -> None:
+    _, city, county = levels.nodes
+    await levels.line.cut()
+    async with at_desk(county) as desk:
+        roster = await desk.bring(a_roster(desk.member_rows(range(ROWS))), parent=HOME)
+    assert roster.admitted_rows == ROWS
+    voice = UUID((await levels.county.raise_()).name.removeprefix("voices/"))
 
-    async def arrived() -> None:
-        assert await city.pool.fetchval(
-            "SELECT count(*) FROM read_counts WHERE origin = $1", node
-        ) >= WAITING  # fmt: skip
+    async def queued() -> None:
+        assert len(await stored(county, county, "membership", "records")) == ROWS
+        assert voice in await stored(county, county, "notify", "urgent")
+        assert not await stored(city, county, "membership", "records")
 
-    await eventually(arrived, within=60)
-    order = await city.pool.fetchval(
+    await eventually(queued, within=30)
+    await levels.line.heal()
+    known = await seen(levels.city, f"voices/{voice}", lambda found: True)
+    assert known.state == pb.Voice.WAITING
+
+    async def arrived() -> dict[UUID, datetime]:
+        rows = await stored(city, county, "membership", "records")
+        assert len(rows) == ROWS
+        return rows
+
+    rows = await eventually(arrived, within=60)
+    times = await stored(city, county, "notify", "urgent")
+    late = sum(time > times[voice] for time in rows.values())
+    assert late == ROWS, f"{ROWS - late} rows came before the voice"
+
+
+@asynccontextmanager
+async def at_desk(node: Node) -> AsyncIterator[Desk]:
+    """Where an officer of a node brings rosters."""
+    settings = node.settings_of("membership")
+    async with (
+        grpc.aio.insecure_channel(settings.listen, options=CHANNEL_OPTIONS) as channel,
+        asyncpg.create_pool(settings.database_url, min_size=1, max_size=1) as pool,
+    ):
+        yield Desk(settings, MembershipServiceStub(channel), pool, node.code, 0)
+
+
+async def stored(node: Node, origin: Node, service: str, channel: str) -> dict[UUID, datetime]:
+    """The records that the frames of a stream bring, and when a node stored each frame."""
+    conn = await plain(node.databases["sync"])
+    rows = await conn.fetch(
         """
-        SELECT (SELECT xmin FROM voices WHERE id = $1)::text::bigint
-               < (SELECT max(xmin::text::bigint) FROM read_counts WHERE origin = $2)
+        SELECT body, store_time FROM frames
+         WHERE origin = $1 AND service = $2 AND channel = $3 ORDER BY number
         """,
-        UUID(voice[7:]), node,
+        origin.id, service, channel,
     )  # fmt: skip
-    assert order, "the voice came after all the records"
+    await conn.close()
+    return {
+        line.id: row["store_time"]
+        for row in rows
+        for line in frames.lines(frame_pb2.Frame.FromString(row["body"]))
+        if line.kind != CERTIFICATE
+    }
 
 
 async def test_everything_is_proved_above_and_below(levels: Levels) -> None:

@@ -50,7 +50,7 @@ class Counter:
         means = Means(
             database=Database(pool, lambda conn: Store(conn, sealer, settings.node)),
             reads=Reads(pool, settings.node), node=settings.node,
-            home=await Organizations(pool).get(organization_id("51")),
+            home=await Organizations(pool).get(organization_id(settings.organization)),
             key=Ed25519PrivateKey.from_private_bytes(settings.secret("node.key")),
             card_valid=timedelta(days=30),
         )  # fmt: skip
