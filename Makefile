@@ -39,7 +39,7 @@ lint: setup gen ## Check style, types, import laws, protos and documents
 	$(BIN)/python -m deploy.check
 
 test: setup gen ## Run the quick tests against real PostgreSQL and NATS
-	$(BIN)/pytest tests deploy docs kit services node bench -q -n 2 --dist loadfile --doctest-modules --ignore=tests/faults --timeout=120
+	$(BIN)/pytest tests deploy docs kit services node bench -q -n 2 --dist loadfile --no-loadscope-reorder --doctest-modules --ignore=tests/faults --timeout=120
 
 js: ## Install what docs/quickstart-js.md needs, so that the tests run that page too
 	npm install --prefix build/js --no-audit --no-fund $(shell sed -n 's/^npm install //p' docs/quickstart-js.md)

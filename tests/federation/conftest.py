@@ -1,16 +1,25 @@
 """Three nodes in a line, and what they stand on."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from kit import log
 from node import engines
 from tests.conftest import NATS_URL
 from tests.federation import nodes
 from tests.federation.nodes import Node
+
+
+@pytest.fixture(scope="package", autouse=True)
+def soon() -> Iterator[None]:
+    """Certificates follow sooner than at a real node: nearly every test waits for some."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "QUIET", 0.3)
+        yield
 
 
 @dataclass
