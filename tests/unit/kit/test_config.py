@@ -34,7 +34,6 @@ def started(service: str, folder: Path, **changes: str | None) -> str:
     return ended.stderr
 
 
-@SERVICES
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -45,27 +44,36 @@ def started(service: str, folder: Path, **changes: str | None) -> str:
         ({"peers": "geheim"}, "SMARTUNION_PEERS is wrong"),
         ({"peers": "{}"}, 'the peer "sync" is missing'),
         ({"peers": None}, 'the peer "sync" is missing'),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    changes: dict[str, str | None], said: str, tmp_path: Path
+) -> None:
+    assert said in started("membership", tmp_path, **changes)
+
+
+@SERVICES
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"node": None}, "set SMARTUNION_NODE"),
         ({"profile": "production"}, "set profile = development"),
         ({"secrets": "/nowhere"}, "cannot use /nowhere/token.key"),
         ({}, "SMARTUNION_DATABASE_URL"),
     ],
 )
-def test_a_wrong_setting_is_named(
+def test_every_service_ends_with_one_line_that_says_what_to_set(
     service: str, changes: dict[str, str | None], said: str, tmp_path: Path
 ) -> None:
     assert said in started(service, tmp_path, **changes)
 
 
-@SERVICES
-def test_a_secret_that_is_none_is_named(service: str, tmp_path: Path) -> None:
+def test_a_secret_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "token.key").write_text("geheim")
-    assert "token.key does not hold 32 bytes in hex" in started(service, tmp_path)
+    assert "token.key does not hold 32 bytes in hex" in started("membership", tmp_path)
 
 
-@SERVICES
-async def test_a_database_that_knows_no_such_role(
-    service: str, postgres: str, tmp_path: Path
-) -> None:
+async def test_a_database_that_knows_no_such_role(postgres: str, tmp_path: Path) -> None:
     url = postgres.replace(postgres.partition("//")[2].partition("@")[0], "me:geheim")
-    line = started(service, tmp_path, database_url=url)
+    line = started("membership", tmp_path, database_url=url)
     assert "SMARTUNION_DATABASE_URL" in line
