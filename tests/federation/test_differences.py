@@ -20,7 +20,7 @@ from tests.federation.conftest import Line
 from tests.federation.nodes import Node
 from tests.federation.scale import MEANING, Pair, found, unhealed
 from tests.federation.test_enrollment import reason
-from tests.federation.test_proof import settled, verdict_is
+from tests.federation.test_proof import holds_all, settled, verdict_is
 from tests.federation.things import change, plain
 
 
@@ -74,7 +74,7 @@ async def test_what_cannot_be_healed_is_listed_and_not_asserted_for_ever(
     child, things = pair.child, pair.parent.things.pool
     ids = await child.things.add(300)
     await child.things.save(ids[:100], version=2)
-    await verdict_is(pair.parent, child, "COMPLETE")
+    await holds_all(pair.parent, child)
     older, newer, extra = ids[0], ids[1], uuid7()
     async with unhealed(child):
         for id_, version in ((older, 1), (newer, 3), (extra, 1)):
@@ -110,7 +110,7 @@ async def test_an_origin_whose_own_sums_are_wrong_does_not_assert_for_ever(
     monkeypatch.setattr(differences, "REASSERT_EVERY", 0.3)
     child = pair.child
     await child.things.add(300)
-    await verdict_is(pair.parent, child, "COMPLETE")
+    await holds_all(pair.parent, child)
     await child.things.pool.execute(
         "UPDATE sums SET digest = modulo(digest + 1) WHERE origin = $1", child.id
     )
@@ -139,7 +139,7 @@ async def wanted_again(pair: Pair) -> None:
 async def test_a_record_that_only_the_parent_has_left_is_listed(pair: Pair) -> None:
     """The child's own table has lost it, and its audit knows in which bucket."""
     ids = await pair.child.things.add(300)
-    await verdict_is(pair.parent, pair.child, "COMPLETE")
+    await holds_all(pair.parent, pair.child)
     await pair.child.things.pool.execute("DELETE FROM things WHERE id = $1", ids[7])
     await pair.child.recount(pair.child)
     assert await differing(pair.child) == {ids[7]: MEANING.EXTRA_ABOVE}
@@ -156,7 +156,7 @@ async def test_under_an_older_parent_whole_buckets_are_asserted(
 ) -> None:
     async with scale.pair(postgres, tmp_path) as pair:
         ids = await pair.child.things.add(2_000)
-        await verdict_is(pair.parent, pair.child, "COMPLETE")
+        await holds_all(pair.parent, pair.child)
         await pair.parent.stop("sync")
         monkeypatch.setattr(SyncServicer, "CompareRanges", unknown_method)
         await pair.parent.start("sync")
@@ -173,7 +173,7 @@ async def test_under_an_older_parent_whole_buckets_are_asserted(
             assert len(bucket) > 1 and set(await asserted(pair.child)) == bucket
 
         await eventually(whole, within=40)
-        await verdict_is(pair.parent, pair.child, "COMPLETE", within=40)
+        await holds_all(pair.parent, pair.child, within=40)
 
 
 async def test_more_differences_than_one_search_finds_are_healed_all_the_same(
@@ -181,33 +181,25 @@ async def test_more_differences_than_one_search_finds_are_healed_all_the_same(
 ) -> None:
     monkeypatch.setattr(differences, "MOST", 20)
     await pair.child.things.add(1_000)
-    await verdict_is(pair.parent, pair.child, "COMPLETE")
+    await holds_all(pair.parent, pair.child)
     await pair.parent.things.pool.execute("DELETE FROM things")
     await pair.parent.recount(pair.child)
-    await verdict_is(pair.parent, pair.child, "COMPLETE", within=40)
-    held = await pair.parent.things.versions(pair.child.id)
-    assert held == await pair.child.things.versions(pair.child.id)
+    await holds_all(pair.parent, pair.child, within=40)
 
 
-async def test_100_differences_are_found_by_few_bytes(pair: Pair) -> None:
-    async with unhealed(pair.child):
+async def test_100_differences_are_found_by_few_bytes_and_told_in_pages(pair: Pair) -> None:
+    async with unhealed(pair.child), pair.child.sync_stub() as stub:
         expected = await pair.spoil(await pair.fill(20_000), 100)
         listed, _, passed = await pair.list()
-    assert listed == expected
-    assert passed < 200_000  # heartbeats included; with a million records: bench/differences.py
-
-
-async def test_pages_of_differences_go_on(pair: Pair) -> None:
-    async with unhealed(pair.child), pair.child.sync_stub() as stub:
-        expected = await pair.spoil(await pair.fill(5_000), 30)
-        listed: dict[UUID, int] = {}
-        request = sync_pb2.ListDifferencesRequest(service="things", page_size=7)
-        while request.page_token or not listed:
+        pages: dict[UUID, int] = {}
+        request = sync_pb2.ListDifferencesRequest(service="things", page_size=30)
+        while request.page_token or not pages:
             answer = await stub.ListDifferences(request, metadata=pair.child.token())
-            assert len(answer.differences) <= 7
-            listed |= found(answer)
+            assert len(answer.differences) <= 30
+            pages |= found(answer)
             request.page_token = answer.next_page_token
-    assert listed == expected
+    assert listed == pages == expected
+    assert passed < 200_000  # heartbeats included; with a million records: bench/differences.py
 
 
 async def test_a_comparison_that_cannot_be_made_is_refused_with_the_reason(line: Line) -> None:
@@ -258,9 +250,9 @@ async def test_a_child_compares_only_what_lies_below_it(line: Line) -> None:
     assert await compare(city, "things", *["a7"] * 2_001) == "RANGES_TOO_MANY"
 
 
-async def test_records_are_asserted_by_their_ids(pair: Pair) -> None:
-    ids = await pair.child.things.add(3)
-    address, token = pair.child.addresses["things"], pair.child.token("services/sync")
+async def test_records_are_asserted_by_their_ids(line: Line) -> None:
+    ids, before = await line.city.things.add(3), await asserted(line.city)
+    address, token = line.city.addresses["things"], line.city.token("services/sync")
     async with grpc.aio.insecure_channel(address) as channel:
         log = log_pb2_grpc.LogServiceStub(channel)
         wanted = [ids[1].bytes, uuid7().bytes]  # the other is nobody's
@@ -271,6 +263,6 @@ async def test_records_are_asserted_by_their_ids(pair: Pair) -> None:
             assert await reason(log.Reassert(request, metadata=token)) == "IDS_MALFORMED"
 
     async def written() -> None:
-        assert await asserted(pair.child) == [ids[1]]
+        assert await asserted(line.city) == [*before, ids[1]]
 
     await eventually(written)

@@ -18,8 +18,21 @@ async def verdict_is(node: Node, origin: Node, verdict: str, *, within: float = 
 async def settled(line: Line, n: int = 500) -> list[object]:
     ids = await line.city.things.add(n)
     await proved(line, dict.fromkeys(ids, 1))
-    await verdict_is(line.province, line.city, "COMPLETE")
+    await holds_all(line.province, line.city)
     return list(ids)
+
+
+async def holds_all(node: Node, origin: Node, *, within: float = 20) -> None:
+    """A node holds all things of another, and has proved it."""
+
+    async def check() -> None:
+        held = await origin.things.versions(origin.id)
+        assert await node.things.versions(origin.id) == held
+        proof = await node.proof(origin)
+        assert log_pb2.Verdict.Name(proof.verdict) == "COMPLETE"
+        assert sum(count.records for count in proof.counts) == len(held)
+
+    await eventually(check, within=within)
 
 
 async def test_a_copy_that_is_deleted_is_noticed_and_comes_back(line: Line) -> None:

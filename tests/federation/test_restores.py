@@ -143,36 +143,36 @@ async def test_every_event_of_a_city_is_in_its_log_once_after_a_restore(
 
 @pytest.mark.parametrize("services", [BOTH, ("things",), ("sync",)], ids=" and ".join)
 async def test_a_province_that_is_restored_has_all_of_its_cities_again(
-    doomed: Line, postgres: str, services: tuple[str, ...]
+    line: Line, postgres: str, services: tuple[str, ...]
 ) -> None:
-    old = await doomed.city.things.add(20)
-    own = await doomed.province.things.add(20)
-    await proved(doomed, dict.fromkeys(old, 1))
-    await back_up(postgres, doomed.province, *services)
-    lost = await doomed.city.things.add(30)
-    own += await doomed.province.things.add(30)
-    await everything_is_proved(doomed)
-    await restore(postgres, doomed.province, *services)
-    await doomed.city.things.add(10)
-    own += await doomed.province.things.add(10)
-    await everything_is_proved(doomed)
-    assert set(lost) <= set(await doomed.province.things.versions(doomed.city.id))
-    assert set(await doomed.nation.things.versions(doomed.province.id)) == set(own)
+    old = await line.city.things.add(20)
+    own = await line.province.things.add(20)
+    await proved(line, dict.fromkeys(old, 1))
+    await back_up(postgres, line.province, *services)
+    lost = await line.city.things.add(30)
+    own += await line.province.things.add(30)
+    await everything_is_proved(line)
+    await restore(postgres, line.province, *services)
+    await line.city.things.add(10)
+    own += await line.province.things.add(10)
+    await everything_is_proved(line)
+    assert set(lost) <= set(await line.province.things.versions(line.city.id))
+    assert set(own) <= set(await line.nation.things.versions(line.province.id))
 
 
 async def test_who_watches_at_the_nation_is_told_each_event_of_both_lives_of_a_city_once(
-    doomed: Line, postgres: str
+    line: Line, postgres: str
 ) -> None:
-    await settled(doomed, 5)
-    await back_up(postgres, doomed.city, *BOTH)
-    async with watch(doomed.nation, filter=MINE) as seen:
-        lost = names(await doomed.city.things.add(5))
+    await settled(line, 5)
+    await back_up(postgres, line.city, *BOTH)
+    async with watch(line.nation, filter=MINE) as seen:
+        lost = names(await line.city.things.add(5))
         told = await seen.until(lost)
-        await restore(postgres, doomed.city, *BOTH)
-        since = names(await doomed.city.things.add(8))
+        await restore(postgres, line.city, *BOTH)
+        since = names(await line.city.things.add(8))
         told += await seen.until(since)
-        await everything_is_proved(doomed)
-        [last] = await doomed.city.things.add(1)
+        await everything_is_proved(line)
+        [last] = await line.city.things.add(1)
         told += await seen.until(names([last]))
     assert [event.subject for event in told].count(f"things/{last}") == 1
     assert len({event.id for event in told}) == len(told)
@@ -180,20 +180,20 @@ async def test_who_watches_at_the_nation_is_told_each_event_of_both_lives_of_a_c
 
 
 async def test_a_restored_city_is_shown_as_rewound_everywhere_until_it_has_taken_back(
-    doomed: Line, postgres: str
+    line: Line, postgres: str
 ) -> None:
-    await settled(doomed, 10)
-    await back_up(postgres, doomed.city, *BOTH)
-    await doomed.city.things.add(10)
-    await proved(doomed, {})
-    await restore(postgres, doomed.city, *BOTH)
-    conn = await plain(doomed.city.databases["things"])
+    await settled(line, 10)
+    await back_up(postgres, line.city, *BOTH)
+    await line.city.things.add(10)
+    await proved(line, {})
+    await restore(postgres, line.city, *BOTH)
+    conn = await plain(line.city.databases["things"])
     async with conn.transaction():
         await conn.execute("LOCK TABLE taken_back IN EXCLUSIVE MODE")
-        for node in doomed.all:
-            await verdict_is(node, doomed.city, "REWOUND")
+        for node in line.all:
+            await verdict_is(node, line.city, "REWOUND")
     await conn.close()
-    await everything_is_proved(doomed)
+    await everything_is_proved(line)
 
 
 async def test_freed_frames_are_not_missed_and_everything_stays_proved(line: Line) -> None:
@@ -238,56 +238,69 @@ async def writing(node: Node) -> AsyncIterator[None]:
 async def detached(node: Node) -> None:
     """Free what the parent of a node needs next, as if it had stayed away for long."""
 
+    async def framed() -> None:  # or what was written last would still be pushed
+        conn = await plain(node.databases["sync"])
+        number = await conn.fetchval(
+            "SELECT number FROM streams"
+            " WHERE origin = $1 AND service = 'things' AND channel = 'records'",
+            node.id,
+        )
+        await conn.close()
+        assert number == await node.things.pool.fetchval(
+            "SELECT head FROM logs WHERE channel = 'records' AND NOT EXISTS (SELECT FROM outbox)"
+        )
+
     async def check() -> None:
         await free(node, detach=timedelta(0))
         streams = (await node.network())[node.code].streams
         things = [stream for stream in streams if stream.service == "things"]
         assert any("parent" in stream.detached for stream in things)
 
+    await eventually(framed)
     await eventually(check)
 
 
-async def test_a_parent_that_stayed_away_too_long_returns_by_a_snapshot(doomed: Line) -> None:
-    await settled(doomed, 200)
-    await doomed.province.stop("sync")
-    ids = await doomed.city.things.add(2_000)
-    await detached(doomed.city)
-    async with writing(doomed.city):
-        await doomed.province.start("sync")
+async def test_a_parent_that_stayed_away_too_long_returns_by_a_snapshot(line: Line) -> None:
+    await settled(line, 200)
+    await line.province.stop("sync")
+    ids = await line.city.things.add(2_000)
+    await detached(line.city)
+    async with writing(line.city):
+        await line.province.start("sync")
 
         async def arrived() -> None:
-            assert set(ids) <= set(await doomed.nation.things.versions(doomed.city.id))
+            assert set(ids) <= set(await line.nation.things.versions(line.city.id))
 
         await eventually(arrived, within=30)
-    await everything_is_proved(doomed)
+    await everything_is_proved(line)
 
 
 async def test_a_watcher_is_refused_where_a_snapshot_took_the_place_of_events(
-    doomed: Line,
+    line: Line,
 ) -> None:
-    await settled(doomed, 5)
-    async with watch(doomed.province, filter=MINE) as seen:
-        await seen.until(names(await doomed.city.things.add(1)))
-    await doomed.province.stop("sync")
-    await doomed.city.things.add(1_000)
-    await detached(doomed.city)
-    await doomed.province.start("sync")
-    await everything_is_proved(doomed)
-    assert await refused(doomed.province, resume_token=seen.token) == "EVENTS_TRIMMED"
+    await settled(line, 5)
+    async with watch(line.province, filter=MINE) as seen:
+        await seen.until(names(await line.city.things.add(1)))
+    await line.province.stop("sync")
+    await line.city.things.add(1_000)
+    await detached(line.city)
+    await line.province.start("sync")
+    await everything_is_proved(line)
+    assert await refused(line.province, resume_token=seen.token) == "EVENTS_TRIMMED"
 
 
 async def test_a_service_that_is_new_at_the_nation_starts_from_a_snapshot(
-    doomed: Line, postgres: str
+    line: Line, postgres: str
 ) -> None:
-    await settled(doomed, 500)
-    await doomed.nation.stop("things")
-    await emptied(postgres, doomed.nation, "things")
-    for node in doomed.all:
+    await settled(line, 500)
+    await line.nation.stop("things")
+    await emptied(postgres, line.nation, "things")
+    for node in line.all:
         await free(node, detach=timedelta(0))
-    async with writing(doomed.city):
-        await doomed.nation.start("things")
-        await eventually(holds(doomed.nation, doomed.city, 500), within=30)
-    await everything_is_proved(doomed)
+    async with writing(line.city):
+        await line.nation.start("things")
+        await eventually(holds(line.nation, line.city, 500), within=30)
+    await everything_is_proved(line)
 
 
 def holds(reader: Node, origin: Node, least: int) -> Callable[[], Awaitable[None]]:

@@ -253,6 +253,7 @@ async def at_desk(node: Node) -> AsyncIterator[Desk]:
         grpc.aio.insecure_channel(settings.listen, options=CHANNEL_OPTIONS) as channel,
         asyncpg.create_pool(settings.database_url, min_size=1, max_size=1) as pool,
     ):
+        await channel.channel_ready()
         yield Desk(settings, MembershipServiceStub(channel), pool, node.code, 0)
 
 
