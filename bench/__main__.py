@@ -13,7 +13,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import backlog, benefits, calls, differences, hops, links, memory, rosters
+from bench import backlog, benefits, calls, differences, gate, hops, links, memory, rosters
 from bench.figures import HEADER, Figure
 
 Row = Callable[[Path, int], Awaitable[list[Figure]]]
@@ -29,6 +29,7 @@ ROWS: dict[str, Row] = {
     "differences": differences.search,
     "claim": benefits.claim,
     "card": benefits.card,
+    "gate": gate.decisions,
     "memory": memory.idle,
 }
 """What can be measured: each starts nodes of its own, and gives one figure or more."""

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.figures import Figure, Target
 from bench.network import organization_of, origin_of, running
-from kit import tokens as callers
 from kit.db import Database
 from kit.headers import new_header
 from kit.ids import uuid7
@@ -63,7 +62,8 @@ async def claim(folder: Path, runs: int) -> list[Figure]:
                     return await claims.claim(one.id, member=member, call=wish)
 
                 use_case.append(await rate(claimed, members))
-                over_grpc.append(await rate(call((await _programme(means)).name), members))
+                programme = (await _programme(means)).name
+                over_grpc.append(await rate(call(programme, members), members))
     probe = "one hot row, conditional update"
     return [
         Figure(
@@ -142,19 +142,18 @@ async def _hot_row(own: "asyncpg.Pool[Any]") -> Work:
 
 
 @asynccontextmanager
-async def calling(node: Node) -> AsyncIterator[Callable[[str], Work]]:
+async def calling(node: Node) -> AsyncIterator[Callable[[str, Sequence[UUID]], Work]]:
     """How members claim of a programme at a node."""
-    key = bytes.fromhex((node.log.with_name("data") / "secrets" / "token.key").read_text())
     address = node.facts["grpc"]["benefits"]
     async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         stub: Any = MyCouponServiceStub(channel)
 
-        def of(programme: str) -> Work:
+        def of(programme: str, members: Sequence[UUID]) -> Work:
+            tokens = {member: node.issuer.metadata(f"members/{member}") for member in members}
+
             async def claim(member: UUID) -> object:
-                token = callers.sign(key, f"members/{member}")
                 request = pb.ClaimCouponRequest(programme=programme, request_id=str(uuid4()))
-                metadata = (("authorization", f"Bearer {token}"),)
-                return await stub.ClaimCoupon(request, metadata=metadata)
+                return await stub.ClaimCoupon(request, metadata=tokens[member])
 
             return claim
 

@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from kit.db import PASSING
+from kit.identity import is_web_address
 
 PREFIX = "SMARTUNION_"
 WRONG_DATABASE = (
@@ -55,6 +56,13 @@ class Settings(BaseSettings):
     """national, province, city, county, township, grassroots or group."""
     secrets: Path
     """The folder with node.key, data.key and token.key, each 32 bytes in hex."""
+    issuer: str = Field(min_length=1)
+    """The OIDC issuer whose access tokens count here, as they name it (`iss`)."""
+    audience: str = Field(min_length=1)
+    """What such a token for this node has as `aud`; no other node takes it."""
+    jwks: str = Field(default="", validate_default=True)
+    """https:// address of the issuer's keys; empty: where its OIDC discovery says.  In
+    development, http:// on this machine and file: are right too."""
     peers: dict[str, str] = Field(default={}, validate_default=True)
     """host:port of the node's services, by name; `sync` is needed."""
     keep_days: float = 7.0
@@ -89,6 +97,16 @@ class Settings(BaseSettings):
         except ValueError:  # Its text may quote the password.
             pass
         raise ValueError("write postgresql://role:password@host:port/database")
+
+    @field_validator("jwks")
+    @classmethod
+    def _is_address(cls, jwks: str, known: ValidationInfo) -> str:
+        development = known.data.get("profile") == "development"
+        if development and jwks.startswith("file:///"):
+            return jwks
+        if not is_web_address(jwks or known.data.get("issuer", ""), loopback=development):
+            raise ValueError(f"write https://…, or leave it empty if {PREFIX}ISSUER is https://…")
+        return jwks
 
     @field_validator("peers")
     @classmethod

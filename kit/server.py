@@ -21,6 +21,7 @@ from kit.carrier import Carrier
 from kit.config import Settings
 from kit.copies import Copies
 from kit.db import PASSING, Pool, connect
+from kit.identity import Keys, Verifier
 from kit.log import Publisher
 from kit.log_service import Figures, LogServicer, no_figures
 from kit.records import CHANNELS, Kind
@@ -90,7 +91,7 @@ async def run(
     """
     if settings.profile != "development":
         raise CannotServe(
-            "profile `production` needs TLS and a token issuer, which this version has not; "
+            "profile `production` needs TLS, which this version has not; "
             "set profile = development, on loopback"
         )
     key = settings.secret("token.key")
@@ -100,7 +101,7 @@ async def run(
         peer: grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         for peer, address in settings.peers.items()
     }
-    metadata = (("authorization", f"Bearer {tokens.sign(key, f'services/{name}')}"),)
+    metadata = (("authorization", f"Bearer {tokens.sign(key, name)}"),)
     async with connect(settings.database_url, KIT_MIGRATIONS, migrations) as pool:
         sealer = Sealer(settings.secret("data.key"))
         parts = Parts(settings, pool, carrier, publisher, sealer, peers, metadata)
@@ -112,7 +113,10 @@ async def run(
             pool, settings.node, kinds, copies, publisher.wake.set, assembly.figures
         )
         served = [*assembly.services, (add_LogServiceServicer_to_server, log_servicer)]
-        server = _server(key, name, assembly, served)
+        keys = Keys(settings.issuer, settings.jwks)
+        verifier = Verifier(settings.issuer, settings.audience, keys)
+        gate = Gate(key, verifier, child=assembly.child)
+        server = _server(name, gate, served)
         names = [_service_name(type(servicer)) for _, servicer in served]
         try:
             await _serve(server, settings, stop, names, background)
@@ -124,10 +128,7 @@ async def run(
 KIT_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def _server(
-    key: bytes, name: str, assembly: Assembly, served: Sequence[tuple[Any, Any]]
-) -> grpc.aio.Server:
-    gate = Gate(key, child=assembly.child)
+def _server(name: str, gate: Gate, served: Sequence[tuple[Any, Any]]) -> grpc.aio.Server:
     interceptor = RefusalInterceptor(domain=f"{name}.smartunion.org", gate=gate)
     server = grpc.aio.server(
         interceptors=[interceptor], options=OPTIONS, maximum_concurrent_rpcs=1_000

@@ -1,7 +1,7 @@
-"""Development tokens: who calls, vouched for by the node's own secret.
+"""Tokens of the services of a node among themselves, vouched for by the node's own secret.
 
-A token is `dev.{name}.{mac}`: the name of an officer or a service, such as `officers/li-na`, and a
-keyed hash of it.  It is valid at the node that holds the key, and only in the development profile.
+A token is `services/{name}.{mac}`: who calls, and a keyed hash of it.  Nobody but a service can be
+named by one: whom people and merchants act as, the issuer says (`kit.identity`).
 """
 
 import base64
@@ -9,24 +9,24 @@ import hashlib
 import hmac
 
 
-def sign(key: bytes, name: str) -> str:
-    """The token by which the holder of `key` vouches for `name`.
+def sign(key: bytes, service: str) -> str:
+    """The token by which the holder of `key` vouches for a service.
 
-    >>> sign(bytes(32), "officers/li-na")
-    'dev.officers/li-na.1nWdsGFNv7f6nijiq7EkFQ'
+    >>> sign(bytes(32), "sync")
+    'services/sync.2T-VfpWmkMAqJysgDKBtog'
     """
+    name = f"services/{service}"
     mac = hmac.digest(key, name.encode(), hashlib.sha256)[:16]
-    return f"dev.{name}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+    return f"{name}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
 
 def verify(key: bytes, token: str) -> str | None:
     """The name in a token that `sign` made with the same key; None for any other text.
 
-    >>> verify(bytes(32), sign(bytes(32), "officers/li-na"))
-    'officers/li-na'
-    >>> verify(bytes(32), "dev.officers/li-na.AAAA")
+    >>> verify(bytes(32), sign(bytes(32), "sync"))
+    'services/sync'
+    >>> verify(bytes(32), "services/sync.AAAA")
     """
-    prefix, _, rest = token.partition(".")
-    name = rest.rpartition(".")[0]
-    genuine = prefix == "dev" and hmac.compare_digest(sign(key, name).encode(), token.encode())
-    return name if genuine else None
+    name = token.rpartition(".")[0]
+    genuine = sign(key, name.removeprefix("services/"))
+    return name if hmac.compare_digest(genuine.encode(), token.encode()) else None

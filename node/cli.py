@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Coroutine
+from datetime import timedelta
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,12 +15,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from kit import tokens
 from kit.errors import Refusal
+from kit.ids import uuid7
 from kit.telemetry import setup_logging
 from node import cards, keys, supervisor
 from node import config as configs
-from node.problems import ConfigExists
+from node.issuer import LIFETIME, DevelopmentIssuer
+from node.problems import ConfigExists, DevelopmentIssuerOff
 
 app = typer.Typer(
     help="Smart Union (智慧工会): one network of trade union nodes.",
@@ -90,14 +92,18 @@ def demo(build: Build = Path("build")) -> None:
 @app.command()
 def token(
     config: Config,
-    name: Annotated[
-        str, typer.Argument(help="Who: officers/…, members/…, merchants/… or services/…")
-    ],
+    name: Annotated[str, typer.Argument(help="Who: officers/…, members/… or merchants/…")],
+    hours: Annotated[
+        float, typer.Option(min=0, max=24 * 365, help="For how long it is good.")
+    ] = LIFETIME / timedelta(hours=1),
 ) -> None:
-    """Print a development token, valid at this node only."""
-    secrets = configs.load(config).data / "secrets"
-    keys.node_keys(secrets)
-    typer.echo(tokens.sign(bytes.fromhex((secrets / "token.key").read_text()), name))
+    """Print a token of the development issuer, good at this node only."""
+    loaded = configs.load(config)
+    if issuer := loaded.identity.issuer:
+        raise DevelopmentIssuerOff(issuer=issuer)
+    node = keys.keep(loaded.data / "node-id", lambda: str(uuid7()))
+    development = DevelopmentIssuer(loaded.data / "secrets", node)
+    typer.echo(development.token(name, lifetime=timedelta(hours=hours)))
 
 
 @app.command()

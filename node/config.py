@@ -1,12 +1,12 @@
 """What an operator decides about a node: one TOML file."""
 
-import ipaddress
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kit.identity import is_loopback, is_web_address
 from node.problems import ConfigMalformed, ConfigNotFound, NotLoopback
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -20,6 +20,12 @@ organization = "5101"      # division code: 0 nation, 51 province, 5101 city, 51
 level = "city"             # national province city county township grassroots group
 data = "data"              # folder for all that it keeps, relative to this file
 profile = "development"    # development or production
+
+[identity]
+issuer = ""                # https://… of the OIDC issuer whose tokens count here; empty, in
+                           # development: a key of this node, and `smartunion token`
+audience = ""              # what its tokens for this node, and no other, have as `aud`
+jwks = ""                  # https://… of its keys; empty: where its OIDC discovery says
 
 [postgres]
 dsn = ""                   # of a role that may create databases; empty: the embedded server
@@ -46,6 +52,14 @@ invitation = ""            # the token that the parent's operator made for this 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IdentityConfig(Section):
+    issuer: str = ""
+    """Of the tokens that count here; empty: the development issuer."""
+    audience: str = ""
+    jwks: str = ""
+    """Where its keys are; empty: where its OIDC discovery says."""
 
 
 class PostgresConfig(Section):
@@ -86,10 +100,22 @@ class NodeConfig(Section):
     data: Path = Path("data")
     """Absolute once loaded."""
     profile: Literal["development", "production"] = "development"
+    identity: IdentityConfig = IdentityConfig()
     postgres: PostgresConfig = PostgresConfig()
     nats: NatsConfig = NatsConfig()
     listen: ListenConfig = ListenConfig()
     parent: ParentConfig = ParentConfig()
+
+    @model_validator(mode="after")
+    def _knows_its_issuer(self) -> Self:
+        one, development = self.identity, self.profile == "development"
+        if one == IdentityConfig() and development:
+            return self
+        if not one.issuer or not one.audience:
+            raise ValueError("set issuer and audience; only development has an issuer of its own")
+        if not is_web_address(one.jwks or one.issuer, loopback=development):
+            raise ValueError("write https://… as jwks, or as issuer if jwks is empty")
+        return self
 
 
 def load(file: Path) -> NodeConfig:
@@ -117,22 +143,10 @@ def load(file: Path) -> NodeConfig:
     return config.model_copy(update={"data": folder / config.data, "nats": nats})
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
-    (True, False, True)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _malformed(file: Path, error: ValidationError) -> ConfigMalformed:
     """The first thing that is wrong; the value is left out, as it may be secret."""
     first = error.errors()[0]
-    setting = ".".join(str(part) for part in first["loc"])
+    setting = ".".join(str(part) for part in first["loc"]) or "identity"
     unknown = first["type"] == "extra_forbidden"
-    problem = "there is no such setting" if unknown else first["msg"]
+    problem = "there is no such setting" if unknown else first["msg"].removeprefix("Value error, ")
     return ConfigMalformed(config=file, setting=setting, problem=problem)

@@ -23,10 +23,10 @@ import grpc
 from rich.console import Console
 from rich.live import Live
 
-from kit import tokens
 from kit.errors import FailedPrecondition
 from kit.rpc import CHANNEL_OPTIONS
 from node import keys, processes
+from node.issuer import DevelopmentIssuer
 from node.pictures import in_words, picture
 from node.processes import Program
 from node.proxy import Proxy
@@ -94,6 +94,7 @@ class Node:
         """A channel to each service, by name."""
         self.membership = membership_pb2_grpc.MembershipServiceStub(self.to["membership"])
         self.sync = sync_pb2_grpc.SyncServiceStub(self.to["sync"])
+        self.issuer = DevelopmentIssuer(self.log.with_name("data") / "secrets", self.facts["node"])
         token = next(iter(self.facts["tokens"].values()))
         self.metadata = (("authorization", f"Bearer {token}"),)
         self.call: dict[str, Any] = {"metadata": self.metadata, "timeout": CALL}
@@ -106,9 +107,7 @@ class Node:
 
     def calling_as(self, name: str) -> dict[str, Any]:
         """What goes with a call of someone else, such as `members/…`: a token of this node."""
-        secret = self.log.with_name("data") / "secrets" / "token.key"
-        token = tokens.sign(bytes.fromhex(secret.read_text()), name)
-        return {"metadata": (("authorization", f"Bearer {token}"),), "timeout": CALL}
+        return {"metadata": self.issuer.metadata(name), "timeout": CALL}
 
     async def shows(
         self, what: str, check: Callable[[sync_pb2.Network], bool], *, within: float

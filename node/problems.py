@@ -18,6 +18,22 @@ class ConfigMalformed(InvalidArgument):
     chinese = "配置文件 {config} 的 {setting} 有误：{problem}"
 
 
+class DevelopmentIssuerOff(FailedPrecondition):
+    message = (
+        "this node takes the tokens of {issuer} alone; get one there. The development issuer is "
+        "for profile = development without identity.issuer"
+    )
+    chinese = (
+        "本节点只接受 {issuer} 签发的令牌，请到那里获取；"
+        "开发令牌仅用于 profile = development 且未设置 identity.issuer 的节点"
+    )
+
+
+class PrincipalMalformed(InvalidArgument):
+    message = "write officers/NAME, members/UUID or merchants/NAME, not {name}"
+    chinese = "应为 officers/名称、members/UUID 或 merchants/名称，而不是 {name}"
+
+
 class NotLoopback(InvalidArgument):
     message = (
         "listen.host {host} is not on this machine alone, and without TLS nothing may listen "

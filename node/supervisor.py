@@ -15,16 +15,17 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import nats.errors
 
-from kit import tokens
 from kit.errors import Refusal
 from kit.ids import uuid7
 from node import databases, keys, nats_server, ports, services
 from node.config import NodeConfig
+from node.issuer import DevelopmentIssuer
 from node.nats_server import NatsServer
 from node.postgres import Postgres
 from node.problems import CarrierUnreachable, FolderInUse, FolderNotWritable
@@ -36,6 +37,8 @@ QUIET = 30.0
 """Seconds after which a part that runs is forgiven its earlier failures."""
 OFFICER = "officers/admin"
 """Whose development token is in endpoints.json."""
+LIFETIME = timedelta(days=30)
+"""Of that token: it lies beside the key that makes others, and may be used while the node runs."""
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,8 @@ class Plan:
     """Each service in a process of its own."""
     package: str
     """Where the services are found."""
+    development: DevelopmentIssuer | None
+    """None: tokens come from an issuer outside."""
 
     @property
     def secrets(self) -> Path:
@@ -193,8 +198,10 @@ async def up(config: NodeConfig, *, separate: bool = False, package: str = "serv
             patience=15 if (config.data / "endpoints.json").exists() else 0,
         )
         node = keys.keep(config.data / "node-id", lambda: str(uuid7()))
-        plan = Plan(config, node, taken, separate, package)
-        keys.node_keys(plan.secrets)
+        secrets = config.data / "secrets"
+        keys.node_keys(secrets)
+        development = None if config.identity.issuer else DevelopmentIssuer(secrets, node)
+        plan = Plan(config, node, taken, separate, package, development)
         async with AsyncExitStack() as stack:
             await _run(plan, stack)
             await asyncio.Event().wait()
@@ -257,6 +264,7 @@ def _service(plan: Plan, name: str, dsn: str, url: str, creds: str) -> services.
         "level": config.level,
         "secrets": str(plan.secrets),
         "peers": {peer: plan.address(peer) for peer in services.NAMES},
+        **(plan.development.settings if plan.development else config.identity.model_dump()),
     }
     if name == "sync":
         settings |= {
@@ -270,8 +278,7 @@ def _service(plan: Plan, name: str, dsn: str, url: str, creds: str) -> services.
 
 def _endpoints(plan: Plan, dsns: dict[str, str], url: str) -> dict[str, Any]:
     config = plan.config
-    development = config.profile == "development"
-    key = bytes.fromhex((plan.secrets / "token.key").read_text())
+    issuer = plan.development
     return {
         "name": config.name,
         "level": config.level,
@@ -280,7 +287,7 @@ def _endpoints(plan: Plan, dsns: dict[str, str], url: str) -> dict[str, Any]:
         "grpc": {name: plan.address(name) for name in services.NAMES},
         "nats": url,
         "postgres": dsns,
-        "tokens": {OFFICER: tokens.sign(key, OFFICER)} if development else {},
+        "tokens": {OFFICER: issuer.token(OFFICER, lifetime=LIFETIME)} if issuer else {},
     }
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from uuid import UUID
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -33,11 +34,12 @@ class Page:
         (self.folder / "my/data").mkdir(parents=True)
         (self.folder / "my/data/endpoints.json").write_text(json.dumps(facts))
 
-    def config(self, secrets: Path) -> None:
+    def config(self, secrets: Path, node: UUID) -> None:
         """Put there what `smartunion token` needs: the config, and the secrets of the node."""
         config = 'name = "四川"\norganization = "51"\nlevel = "province"\n'
         (self.folder / "my/node.toml").write_text(config, encoding="utf-8")
         shutil.copytree(secrets, self.folder / "my/data/secrets")
+        (self.folder / "my/data/node-id").write_text(str(node))
         (self.folder / ".venv/bin").mkdir(parents=True)
         command = Path(sys.executable).with_name("smartunion")
         (self.folder / ".venv/bin/smartunion").symlink_to(command)

@@ -13,12 +13,13 @@ from uuid import UUID
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from kit import config, tokens
+from kit import config
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS
 from kit.sealing import Sealer
 from kit.server import CannotServe
 from node import databases, ports
+from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as benefits
 from services.benefits.config import Settings as BenefitsSettings
 from services.membership import __main__ as membership
@@ -29,6 +30,7 @@ from services.sync import __main__ as sync
 from services.sync.config import Settings as SyncSettings
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
+from tests.callers import calling_as
 from tests.eventually import eventually
 from tests.federation.things import CRY, ORDER, THING, Things, plain
 from tests.federation.things import serve as serve_things
@@ -55,7 +57,6 @@ class Node:
     folder: Path
     databases: dict[str, str]
     addresses: dict[str, str]
-    key: bytes
     nats: str = ""
     creds: str = ""
     parent: str = ""
@@ -75,6 +76,7 @@ class Node:
             "nats_url": self.nats, "nats_creds": self.creds, "profile": "development",
             "node": self.id, "node_name": self.code, "organization": self.code,
             "level": self.level, "secrets": self.folder / "secrets", "peers": self.addresses,
+            **DevelopmentIssuer(self.folder / "secrets", self.id).settings,
         }  # fmt: skip
 
     async def start(self, *names: str) -> None:
@@ -118,7 +120,7 @@ class Node:
             await asyncio.gather(task, return_exceptions=True)
 
     def token(self, name: str = OFFICER) -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {tokens.sign(self.key, name)}"),)
+        return calling_as(name, self.folder / "secrets", self.id)
 
     def signer(self) -> Ed25519PrivateKey:
         """The key that everyone knows it by."""
@@ -177,18 +179,17 @@ async def make(
     postgres: str, folder: Path, code: str, level: str, *, services: tuple[str, ...] = ("things",)
 ) -> Node:
     """A node with databases of its own on the server of `postgres`."""
-    node_id, key = uuid7(), secrets.token_bytes(32)
+    node_id = uuid7()
     (folder / "secrets").mkdir(parents=True)
-    for name in ("node.key", "data.key"):
+    for name in ("node.key", "data.key", "token.key"):
         (folder / "secrets" / name).write_text(secrets.token_hex(32))
-    (folder / "secrets" / "token.key").write_text(key.hex())
     names = (*services, "sync")
     made = {
         name: await databases.create(postgres, f"{name}_{node_id.hex}", password="test")
         for name in names
     }
     addresses = {name: f"127.0.0.1:{ports.free()}" for name in names}
-    return Node(node_id, code, level, folder, made, addresses, key, services=services)
+    return Node(node_id, code, level, folder, made, addresses, services=services)
 
 
 async def join(child: Node, parent: Node) -> None:

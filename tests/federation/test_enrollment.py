@@ -160,10 +160,12 @@ async def test_a_call_without_the_right_token_is_refused(line: Line) -> None:
     async with line.province.sync_stub() as stub:
         network, push = sync_pb2.GetNetworkRequest(), sync_pb2.PushFramesRequest()
         assert await reason(stub.GetNetwork(network)) == "TOKEN_INVALID"
-        foreign = (("authorization", "Bearer dev.officers/li-na.AAAA"),)
+        foreign = (("authorization", "Bearer services/things.AAAA"),)
         assert await reason(stub.GetNetwork(network, metadata=foreign)) == "TOKEN_INVALID"
         elsewhere = line.nation.token()
-        assert await reason(stub.GetNetwork(network, metadata=elsewhere)) == "TOKEN_INVALID"
+        assert await reason(stub.GetNetwork(network, metadata=elsewhere)) == "TOKEN_UNTRUSTED"
+        service = line.nation.token("services/things")
+        assert await reason(stub.GetNetwork(network, metadata=service)) == "TOKEN_INVALID"
         service = line.province.token("services/things")
         assert await reason(stub.GetNetwork(network, metadata=service)) == "ACCESS_DENIED"
         officer = line.province.token()

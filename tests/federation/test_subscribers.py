@@ -17,8 +17,9 @@ from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
 from nats.js.client import JetStreamContext
 
-from kit import accounts, tokens
+from kit import accounts
 from node import keys, ports
+from node.issuer import DevelopmentIssuer
 from node.nats_server import NatsServer
 from smartunion.membership.v1.events_pb2 import MemberAdmitted
 from smartunion.sync.v1 import sync_pb2 as pb
@@ -239,8 +240,9 @@ async def test_a_revoked_subscriber_is_cut_at_once_and_the_others_are_not(
 
 async def test_the_page_for_subscribers_does_what_it_says(carried: Line, tmp_path: Path) -> None:
     page = Page("subscribe.md", tmp_path)
-    token = tokens.sign(carried.nation.key, "officers/admin")
-    page.node(token, sync=carried.nation.addresses["sync"])
+    nation = carried.nation
+    token = DevelopmentIssuer(nation.folder / "secrets", nation.id).token("officers/admin")
+    page.node(token, sync=nation.addresses["sync"])
 
     async def admit() -> None:
         while True:

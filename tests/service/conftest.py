@@ -21,6 +21,7 @@ from kit.rpc import CHANNEL_OPTIONS
 from kit.server import KIT_MIGRATIONS
 from kit.tree import seeded
 from node import ports
+from node.issuer import DevelopmentIssuer
 from services.membership import __main__ as service
 from services.membership.config import Settings
 from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceStub
@@ -56,9 +57,11 @@ async def make_settings(postgres: str, template: str, folder: Path) -> Settings:
     await conn.close()
     for key in ("data.key", "token.key", "node.key"):
         (folder / key).write_text(secrets.token_hex(32))
+    node = uuid7()
     return Settings(
+        **DevelopmentIssuer(folder, node).settings,
         database_url=on(postgres, name), listen=f"127.0.0.1:{ports.free()}",
-        profile="development", node=uuid7(), node_name="四川", organization="51",
+        profile="development", node=node, node_name="四川", organization="51",
         level="province", secrets=folder, peers={"sync": f"127.0.0.1:{ports.free()}"},
     )  # fmt: skip
 

@@ -10,11 +10,11 @@ import asyncpg
 import grpc
 import pytest
 
-from kit import tokens
 from kit.rpc import Refused, refused
 from services.membership.config import Settings
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import a_member_row, an_applicant_row, an_id_number, sha256
+from tests.callers import calling_as
 
 if TYPE_CHECKING:
     from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceAsyncStub
@@ -46,8 +46,7 @@ class Desk:
         return an_id_number(self.first + number)
 
     def as_officer(self, name: str = OFFICER) -> tuple[tuple[str, str], ...]:
-        token = tokens.sign(self.settings.secret("token.key"), name)
-        return (("authorization", f"Bearer {token}"),)
+        return calling_as(name, self.settings.secrets, self.settings.node)
 
     async def ask(self, request: Any, *, officer: str = OFFICER) -> Any:
         """The answer to a request, whose name says what is asked."""

@@ -18,6 +18,7 @@ from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS
 from kit.server import KIT_MIGRATIONS
 from node import ports
+from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as service
 from services.benefits.config import Settings
 from tests.eventually import eventually
@@ -47,9 +48,11 @@ async def make_settings(postgres: str, template: str, folder: Path) -> Settings:
     for key in ("data.key", "token.key", "node.key"):
         (folder / key).write_text(secrets.token_hex(32))
     nobody = f"127.0.0.1:{ports.free()}"
+    node = uuid7()
     return Settings(
+        **DevelopmentIssuer(folder, node).settings,
         database_url=on(postgres, await fresh(postgres, template)),
-        listen=f"127.0.0.1:{ports.free()}", profile="development", node=uuid7(),
+        listen=f"127.0.0.1:{ports.free()}", profile="development", node=node,
         node_name="四川", organization="51", level="province", secrets=folder,
         peers={"sync": nobody, "membership": nobody},
     )  # fmt: skip

@@ -11,7 +11,6 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from kit import tokens
 from kit.db import Database
 from kit.ids import uuid7
 from kit.organizations import organization_id
@@ -27,6 +26,7 @@ from smartunion.benefits.v1 import benefits_pb2_grpc
 from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2
 from smartunion.membership.v1.records_pb2 import PublicState
+from tests.callers import calling_as
 
 OFFICER = "officers/li-na"
 STREET = "510104017"
@@ -63,8 +63,7 @@ class Counter:
         return cls(settings, pool, stubs, means, sealer)
 
     def token(self, name: str) -> tuple[tuple[str, str], ...]:
-        token = tokens.sign(self.settings.secret("token.key"), name)
-        return (("authorization", f"Bearer {token}"),)
+        return calling_as(name, self.settings.secrets, self.settings.node)
 
     async def ask(self, request: Any, *, by: "str | UUID" = OFFICER) -> Any:
         """The answer to a request, whose name says what is asked; by a member, or whom it names."""

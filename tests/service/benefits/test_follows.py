@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from services.benefits.config import Settings
 from smartunion.benefits.v1 import benefits_pb2 as pb
+from tests.callers import OF_A_NODE
 from tests.eventually import eventually
 from tests.service.benefits.conftest import calling, make_settings, serving
 from tests.service.benefits.counter import Counter
@@ -14,11 +14,9 @@ async def test_who_is_approved_shows_a_card_seconds_later(
     postgres: str, benefits_template: str, membership: Desk, tmp_path: Path
 ) -> None:
     own = await make_settings(postgres, benefits_template, tmp_path)
-    home = membership.settings
-    peers = own.peers | {"membership": home.listen}
-    settings = Settings(
-        **(own.model_dump() | {"node": home.node, "secrets": home.secrets, "peers": peers})
-    )
+    same = membership.settings.model_dump(include=OF_A_NODE)
+    peers = own.peers | {"membership": membership.settings.listen}
+    settings = own.model_copy(update={**same, "peers": peers})
     approved = await membership.approve(await membership.apply(1))
     waiting = await membership.apply(2)
     async with serving(settings), calling(settings) as counter:

@@ -9,7 +9,6 @@ import asyncpg
 import grpc
 import pytest
 
-from kit import tokens
 from kit.carrier import Carrier
 from kit.db import Connection, connect
 from kit.follower import Follower
@@ -24,11 +23,10 @@ class Reader:
     """Keeps which members it was told of, and stumbles over some."""
 
     def __init__(self, desk: Desk, pool: Any, peer: grpc.aio.Channel) -> None:
-        token = tokens.sign(desk.settings.secret("token.key"), "services/reader")
         self.pool, self.bad = pool, set[UUID]()
         self.follower = Follower(
             pool, desk.settings.node, "reader", peer="membership", channel="records", stub=peer,
-            metadata=(("authorization", f"Bearer {token}"),), carrier=Carrier(),
+            metadata=desk.as_officer("services/reader"), carrier=Carrier(),
             effect=self._effect,
         )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 import grpc
 
-from kit import tokens
 from kit.rpc import CHANNEL_OPTIONS
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.membership.v1 import membership_pb2 as pb
@@ -17,8 +16,7 @@ async def test_every_way_to_change_a_record_leaves_table_and_log_equal(alone: De
     await alone.ask(pb.RejectApplicationRequest(name=rejected.name, reason="材料不全"))
     await alone.bring(a_roster([*alone.member_rows([3, 4]), *alone.applicant_rows([5])]))
     node = alone.settings.node
-    token = tokens.sign(alone.settings.secret("token.key"), "services/sync")
-    metadata = (("authorization", f"Bearer {token}"),)
+    metadata = alone.as_officer("services/sync")
     request = log_pb2.RecountRequest(origin=node.bytes, channel="records")
     async with grpc.aio.insecure_channel(alone.settings.listen, options=CHANNEL_OPTIONS) as channel:
         log = log_pb2_grpc.LogServiceStub(channel)

@@ -18,6 +18,7 @@ from kit.rpc import CHANNEL_OPTIONS
 from kit.server import KIT_MIGRATIONS
 from kit.tree import seeded
 from node import ports
+from node.issuer import DevelopmentIssuer
 from services.notify import __main__ as service
 from services.notify.config import Settings
 from tests.eventually import eventually
@@ -48,9 +49,11 @@ async def make_settings(postgres: str, template: str, folder: Path) -> Settings:
     for key in ("data.key", "token.key", "node.key"):
         (folder / key).write_text(secrets.token_hex(32))
     peers = {name: f"127.0.0.1:{ports.free()}" for name in ("sync", "membership")}
+    node = uuid7()
     return Settings(
+        **DevelopmentIssuer(folder, node).settings,
         database_url=on(postgres, name), listen=f"127.0.0.1:{ports.free()}",
-        profile="development", node=uuid7(), node_name="四川", organization="51",
+        profile="development", node=node, node_name="四川", organization="51",
         level="province", secrets=folder, peers=peers,
     )  # fmt: skip
 

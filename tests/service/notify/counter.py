@@ -11,7 +11,6 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kit import tokens
 from kit.carrier import Carrier
 from kit.copies import Copies
 from kit.frames import Line
@@ -26,6 +25,7 @@ from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2, records_pb2
 from smartunion.notify.v1 import notify_pb2 as pb
 from smartunion.notify.v1 import notify_pb2_grpc
+from tests.callers import calling_as
 
 OFFICER = "officers/li-na"
 HOME = "organizations/51"
@@ -61,8 +61,7 @@ class Counter:
         return f"organizations/{self.code[:6]}"
 
     def as_(self, name: str) -> tuple[tuple[str, str], ...]:
-        token = tokens.sign(self.settings.secret("token.key"), name)
-        return (("authorization", f"Bearer {token}"),)
+        return calling_as(name, self.settings.secrets, self.settings.node)
 
     def stub(self, request: Any) -> Any:
         """Of the service that takes a request; its name says what is asked."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kit import tokens
+from node.issuer import DevelopmentIssuer
 from services.membership.config import Settings
 from services.notify.config import Settings as NotifySettings
+from tests.callers import OF_A_NODE
 from tests.pages import ROOT, Page
 from tests.service.notify.conftest import make_settings, serving
 
@@ -23,8 +24,8 @@ async def notify(
     """Notify that follows the membership which most tests share."""
     alone = await make_settings(postgres, notify_template, tmp_path_factory.mktemp("notify"))
     peers = {**alone.peers, "membership": shared.listen}
-    same = {"secrets": shared.secrets, "node": shared.node, "peers": peers}
-    settings = alone.model_copy(update=same)
+    same = shared.model_dump(include=OF_A_NODE)
+    settings = alone.model_copy(update={**same, "peers": peers})
     async with serving(settings):
         yield settings
 
@@ -32,9 +33,9 @@ async def notify(
 def page_of(name: str, folder: Path, shared: Settings, notify: NotifySettings) -> Page:
     """A page at a node with these services."""
     page = Page(name, folder)
-    token = tokens.sign(shared.secret("token.key"), "officers/admin")
+    token = DevelopmentIssuer(shared.secrets, shared.node).token("officers/admin")
     page.node(token, membership=shared.listen, notify=notify.listen)
-    page.config(shared.secrets)
+    page.config(shared.secrets, shared.node)
     return page
 
 

@@ -20,6 +20,7 @@ def started(service: str, folder: Path, **changes: str | None) -> str:
         "database_url": "postgresql://me:geheim@127.0.0.1:1/x", "profile": "development",
         "node": "01890a5d-ac96-774b-bcce-b302099a8057", "node_name": "x", "organization": "51",
         "level": "province", "secrets": str(folder), "peers": '{"sync": "127.0.0.1:1"}',
+        "issuer": "https://login.example.org", "audience": "this node",
         **changes,
     }  # fmt: skip
     others = {name: value for name, value in os.environ.items() if "SMARTUNION" not in name}
@@ -44,6 +45,10 @@ def started(service: str, folder: Path, **changes: str | None) -> str:
         ({"peers": "geheim"}, "SMARTUNION_PEERS is wrong"),
         ({"peers": "{}"}, 'the peer "sync" is missing'),
         ({"peers": None}, 'the peer "sync" is missing'),
+        ({"issuer": None, "audience": None}, "set SMARTUNION_ISSUER; set SMARTUNION_AUDIENCE"),
+        ({"issuer": "here"}, "SMARTUNION_JWKS is wrong: write https://"),
+        ({"jwks": "http://login.example.org/keys"}, "SMARTUNION_JWKS is wrong: write https://"),
+        ({"jwks": "file:///keys", "profile": "production"}, "SMARTUNION_JWKS is wrong"),
     ],
 )
 def test_a_wrong_setting_is_named(
@@ -57,7 +62,7 @@ def test_a_wrong_setting_is_named(
     ("changes", "said"),
     [
         ({"node": None}, "set SMARTUNION_NODE"),
-        ({"profile": "production"}, "set profile = development"),
+        ({"profile": "production"}, "needs TLS, which this version has not"),
         ({"secrets": "/nowhere"}, "cannot use /nowhere/token.key"),
         ({}, "SMARTUNION_DATABASE_URL"),
     ],

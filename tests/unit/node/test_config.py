@@ -6,6 +6,9 @@ from kit.errors import Refusal
 from node import config
 
 SMALLEST = 'name = "成都市总工会"\norganization = "5101"\nlevel = "city"\n'
+OUTSIDE = (
+    f"{SMALLEST}profile = 'production'\n[identity]\nissuer = 'https://a.example'\naudience = 'b'\n"
+)
 
 
 def load(folder: Path, text: str) -> config.NodeConfig:
@@ -42,7 +45,13 @@ def test_a_path_is_relative_to_the_config(tmp_path: Path) -> None:
         (SMALLEST + "[parent]\nsync = 'here'", "parent.sync: "),
         ("name =", "the file: Invalid value"),
         (SMALLEST + "[listen]\nhost = '0.0.0.0'", "TLS"),
-        (SMALLEST + "profile = 'production'\n[listen]\nhost = '10.0.0.1'", "TLS"),
+        (SMALLEST + "profile = 'production'", "identity: set issuer and audience"),
+        (SMALLEST + "[identity]\nissuer = 'https://a'", "identity: set issuer and audience"),
+        (SMALLEST + "[identity]\njwks = 'https://a'", "identity: set issuer and audience"),
+        (SMALLEST + "[identity]\nissuer = 'a'\naudience = 'b'", "identity: write https://"),
+        (OUTSIDE.replace("https", "http"), "identity: write https://"),
+        (OUTSIDE + "jwks = 'file:///tmp/keys'", "identity: write https://"),
+        (OUTSIDE + "[listen]\nhost = '10.0.0.1'", "TLS"),
     ],
 )
 def test_a_wrong_config_is_one_line_that_names_the_setting(

@@ -1,0 +1,21 @@
+"""What goes with a call: the token of whoever calls."""
+
+import functools
+from pathlib import Path
+from uuid import UUID
+
+from kit import tokens
+from node.issuer import DevelopmentIssuer
+
+OF_A_NODE = {"node", "secrets", "issuer", "audience", "jwks"}
+"""The settings that services share if they are of one node, and know the same callers."""
+
+
+@functools.cache
+def calling_as(name: str, secrets: Path, node: UUID) -> tuple[tuple[str, str], ...]:
+    """Of an officer, a member, a merchant or a service at the node with these secrets."""
+    kind, _, rest = name.partition("/")
+    if kind == "services":
+        key = bytes.fromhex((secrets / "token.key").read_text())
+        return (("authorization", f"Bearer {tokens.sign(key, rest)}"),)
+    return DevelopmentIssuer(secrets, node).metadata(name)
