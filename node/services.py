@@ -117,7 +117,7 @@ class Task:
 
 def _is_bug(error: BaseException) -> bool:
     """Whether a service ended for a reason that its operator cannot put right."""
-    from kit.server import CannotServe  # Here, because it loads all that a service needs.
+    from kit.config import CannotServe  # Here, because it loads all that a service needs.
 
     return not isinstance(error, Refusal | CannotServe)
 

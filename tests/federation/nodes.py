@@ -14,10 +14,10 @@ import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import config, tokens
+from kit.config import CannotServe
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS
 from kit.sealing import Sealer
-from kit.server import CannotServe
 from node import databases, ports
 from services.benefits import __main__ as benefits
 from services.benefits.config import Settings as BenefitsSettings
