@@ -1,6 +1,8 @@
 -- A fourth channel: what stays at the node.
 ALTER TABLE outbox DROP CONSTRAINT outbox_channel_check,
     ADD CHECK (channel IN ('urgent', 'records', 'down', 'local'));
+ALTER TABLE entries DROP CONSTRAINT entries_channel_check,
+    ADD CHECK (channel IN ('urgent', 'records', 'down', 'local'));
 INSERT INTO logs (channel) VALUES ('local');
 
 -- Who holds which office: membership's records, which the other services of the node follow.
