@@ -32,6 +32,7 @@ from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 from tests.eventually import eventually
 from tests.federation.things import CRY, ORDER, THING, Things, plain
 from tests.federation.things import serve as serve_things
+from tests.offices import open_at
 
 __all__ = ["Node", "confirm", "join", "make", "plain", "start_tree"]
 
@@ -187,6 +188,8 @@ async def make(
         name: await databases.create(postgres, f"{name}_{node_id.hex}", password="test")
         for name in names
     }
+    for name in names:
+        await open_at(made[name], node_id, OFFICER, code)
     addresses = {name: f"127.0.0.1:{ports.free()}" for name in names}
     return Node(node_id, code, level, folder, made, addresses, key, services=services)
 

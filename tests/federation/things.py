@@ -15,6 +15,7 @@ from kit.ids import uuid7
 from kit.log import Change, Outbox
 from kit.records import Kind
 from kit.server import Assembly, Parts
+from kit.tree import seeded
 from smartunion.membership.v1 import events_pb2, records_pb2
 
 
@@ -93,7 +94,8 @@ async def serve(
 ) -> None:
     async def assemble(parts: Parts) -> Assembly:
         made(Things(parts))
-        return Assembly(services=[])
+        home = await seeded(settings.organization, parts.pool, below=False)
+        return Assembly(home=home, services=[])
 
     await server.run(
         settings, stop, name="things", kinds=kinds, migrations=MIGRATIONS, assemble=assemble

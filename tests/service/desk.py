@@ -67,7 +67,7 @@ class Desk:
         answer: pb.Office = await self.ask(
             pb.AppointOfficerRequest(
                 parent=organization, request_id=str(uuid4()),
-                office=pb.Office(holder=holder, role=pb.Office.Role.Value(role), **office),
+                office=pb.Office(holder=holder, role=role, **office),
             )
         )  # fmt: skip
         return answer

@@ -10,8 +10,9 @@ import pytest
 
 from kit.authority import PERMISSIONS, Role
 from kit.rpc import refused
-from smartunion.event.v1 import access_pb2, access_pb2_grpc
+from smartunion.event.v1 import access_pb2
 from smartunion.membership.v1 import membership_pb2 as pb
+from tests import offices
 from tests.eventually import eventually
 from tests.service.conftest import serving
 from tests.service.desk import HOME, OFFICER, Desk
@@ -27,12 +28,9 @@ def somebody() -> str:
 async def explained(
     desk: Desk, method: str, organization: str, *, by: str = OFFICER
 ) -> access_pb2.Explanation:
-    async with grpc.aio.insecure_channel(desk.settings.listen) as channel:
-        request = access_pb2.ExplainAccessRequest(
-            method=f"{METHODS}.{method}", organization=organization
-        )
-        stub = access_pb2_grpc.AccessServiceStub(channel)
-        return await stub.ExplainAccess(request, metadata=desk.as_officer(by))
+    return await offices.explained(
+        desk.settings.listen, desk.as_officer(by), f"{METHODS}.{method}", organization
+    )
 
 
 async def test_an_officer_acts_in_the_organisation_of_the_office_and_below(
