@@ -1,4 +1,4 @@
-"""smartunion.event.v1.AccessService: every service says why somebody may call its methods, or not."""
+"""smartunion.event.v1.AccessService: why somebody may call the methods of a service, or not."""
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import Default
@@ -17,7 +17,10 @@ from smartunion.event.v1 import access_pb2_grpc
 SERVICE = pb.DESCRIPTOR.services_by_name["AccessService"].full_name
 
 TEXTS = {
-    Finding.ALLOWED: ("{caller} may, by {office} ({role})", "{caller} 可以，依据职务 {office}（{role}）"),
+    Finding.ALLOWED: (
+        "{caller} may, by {office} ({role})",
+        "{caller} 可以，依据职务 {office}（{role}）",
+    ),
     Finding.NO_OFFICE: (
         "{caller} holds no office in force at this node; one of these roles is needed: {roles}",
         "{caller} 在本节点没有有效职务；需要以下职务之一：{roles}",
@@ -30,7 +33,7 @@ TEXTS = {
     Finding.NOT_PERMITTED: (
         "{office} ({role}) is of this organisation or above, but its role does not permit "
         "{permission}; these do: {roles}",
-        "{office}（{role}）属于该组织或其上级，但该职务不含 {permission} 权限；以下职务包含：{roles}",
+        "{office}（{role}）属于该组织或其上级，但不含 {permission} 权限；以下职务包含：{roles}",
     ),
     Finding.ENDED: (
         "{office} ({role}) has ended; the chair of its organisation, or of one above, can appoint "

@@ -56,7 +56,8 @@ class Officers:
             """
             SELECT id FROM offices
              WHERE origin = $1 AND holder = $2 AND organization = $3 AND role = $4
-               AND begin_time < coalesce($6::timestamptz, 'infinity') AND coalesce(end_time, 'infinity') > $5
+               AND begin_time < coalesce($6::timestamptz, 'infinity')
+               AND coalesce(end_time, 'infinity') > $5
              LIMIT 1
             """,
             self._node, office.holder, office.organization, office.role, office.begin_time,

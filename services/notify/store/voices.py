@@ -47,7 +47,8 @@ STATE_HERE = f"""
               AND NOT EXISTS (
                   WITH RECURSIVE way AS (
                       SELECT addressee FROM handlings
-                       WHERE (voice, voice_origin, origin) = (record.id, record.origin, record.origin)
+                       WHERE (voice, voice_origin) = (record.id, record.origin)
+                         AND origin = record.origin
                        UNION
                       SELECT step.addressee FROM way JOIN handlings step ON origin = way.addressee
                        WHERE (voice, voice_origin) = (record.id, record.origin))
