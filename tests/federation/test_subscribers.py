@@ -239,7 +239,7 @@ async def test_a_revoked_subscriber_is_cut_at_once_and_the_others_are_not(
 
 async def test_the_page_for_subscribers_does_what_it_says(carried: Line, tmp_path: Path) -> None:
     page = Page("subscribe.md", tmp_path)
-    token = tokens.sign(carried.nation.key, "officers/admin")
+    token = tokens.sign(carried.nation.key, nodes.OFFICER)
     page.node(token, sync=carried.nation.addresses["sync"])
 
     async def admit() -> None:

@@ -93,8 +93,8 @@ async def serve(
     kinds: tuple[Kind, ...] = (THING, CRY, ORDER),
 ) -> None:
     async def assemble(parts: Parts) -> Assembly:
-        made(Things(parts))
         home = await seeded(settings.organization, parts.pool, below=False)
+        made(Things(parts))
         return Assembly(home=home, services=[])
 
     await server.run(
