@@ -15,22 +15,37 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from kit import tokens
 from kit.authority import Role
+from kit.carrier import Carrier
+from kit.copies import Copies
+from kit.frames import Line
+from kit.ids import uuid7
 from kit.organizations import organization_id
+from kit.records import group_hash, record_hash
 from kit.rpc import CHANNEL_OPTIONS, Refused, refused, rule_of
 from node import ports
 from services.benefits import __main__ as benefits
 from services.benefits.config import Settings as BenefitsSettings
 from services.membership import __main__ as membership
 from services.membership.config import Settings
+from services.membership.subscriber import KINDS
 from services.notify import __main__ as notify
 from services.notify.config import Settings as NotifySettings
 from services.sync import __main__ as sync
 from services.sync.config import Settings as SyncSettings
+from services.sync.domain import StreamMalformed
+from services.sync.usecases import key_of
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
 from smartunion.event.v1 import access_pb2
 from smartunion.membership.v1 import membership_pb2, membership_pb2_grpc
+from smartunion.membership.v1.records_pb2 import PublicOffice
 from smartunion.notify.v1 import notify_pb2, notify_pb2_grpc
-from smartunion.sync.v1 import directive_pb2, directive_pb2_grpc, sync_pb2, sync_pb2_grpc
+from smartunion.sync.v1 import (
+    directive_pb2,
+    directive_pb2_grpc,
+    frame_pb2,
+    sync_pb2,
+    sync_pb2_grpc,
+)
 from tests import offices
 from tests.builders import an_id_number, sha256
 from tests.eventually import eventually
@@ -423,3 +438,22 @@ async def test_who_holds_an_office_never_leaves_the_node(node: Node) -> None:
         assert "local" not in {row["channel"] for row in rows}
 
     await eventually(framed)
+
+
+async def test_no_other_node_can_give_an_office_here(node: Node) -> None:
+    child, id_ = uuid7(), uuid7()
+    section = PublicOffice(
+        salt=bytes(16), holder="officers/spy", organization=organization_id("51").bytes,
+        role=Role.CHAIR,
+    )  # fmt: skip
+    public = section.SerializeToString(deterministic=True)
+    hash_ = record_hash("offices", id_, 1, 1, {"public": group_hash(public)})
+    line, pool = Line(1, "offices", id_, 1, 1, hash_, public), node.pools["membership"]
+    copies = Copies(pool, node.settings["membership"].node, "membership", KINDS,
+                    node.channels["sync"], (), Carrier("", ""))  # fmt: skip
+    async with pool.acquire() as conn, conn.transaction():
+        await copies.apply(conn, child, "records", [line])
+    assert not await pool.fetchval("SELECT count(*) FROM offices WHERE origin = $1", child)
+    assert await pool.fetchval("SELECT count(*) FROM parked WHERE origin = $1", child)
+    with pytest.raises(StreamMalformed):  # nor on the channel that does not travel
+        key_of(frame_pb2.Stream(origin=child.bytes, service="membership", channel="local"))
