@@ -15,7 +15,9 @@ import grpc
 from bench import echo
 from bench.figures import Figure, Target
 from bench.network import organization_of, origin_of, running
+from kit.authority import Office, Role, Scope, scope
 from kit.db import Database
+from kit.ids import utc_now
 from kit.rpc import CHANNEL_OPTIONS, Call
 from kit.sealing import Sealer
 from kit.tree import Organizations
@@ -135,6 +137,16 @@ async def _use_case(node: Node, own: "asyncpg.Pool[Any]") -> Applications:
     origin = origin_of(node)
     async with own.acquire() as conn:
         home = await Organizations(conn).get(organization_of(node))
+    office = Office(
+        id=origin, holder="officers/bench", role=Role.CHAIR, path=home.path, begin_time=utc_now(),
+        end_time=None,
+    )  # fmt: skip
+    scope.set(
+        Scope(
+            caller=office.holder, permission="application.decide", offices=lambda: [office],
+            clock=utc_now,
+        )
+    )  # fmt: skip
     return Applications(
         Means(
             database=Database(own, lambda conn: Store(conn, sealer, origin)),

@@ -26,6 +26,10 @@ WRONG_DATABASE = (
 """What a database answers, or that it does not, when its address or its rights are wrong."""
 
 
+class CannotServe(Exception):
+    """The service cannot start; the text says in one line what to do."""
+
+
 class SecretMalformed(Exception):
     """The text says which file, never what is in it."""
 

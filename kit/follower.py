@@ -26,6 +26,21 @@ Effect = Callable[[Connection, Sequence[log_pb2.Entry]], Awaitable[None]]
 """What entries lead to.  It is given a record's states in their order, and perhaps again, and of a
 snapshot without an event; it does nothing in a kind that it does not know."""
 
+Forget = Callable[[Connection], Awaitable[None]]
+"""What a snapshot is to replace is deleted."""
+
+
+Done = Callable[[], Awaitable[None]]
+
+
+async def keep_all(conn: Connection) -> None:
+    """Where what is gone from the writer is kept by the reader."""
+
+
+async def rest() -> None:
+    """Where nobody waits for what was read."""
+
+
 logger = logging.getLogger(__name__)
 
 
@@ -35,7 +50,7 @@ class Follower:
     def __init__(
         self, pool: Pool, node: UUID, reader: str, *, peer: str, channel: str,
         stub: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...], carrier: Carrier,
-        effect: Effect,
+        effect: Effect, forget: Forget = keep_all, done: Done = rest,
     ) -> None:  # fmt: skip
         """
         Args:
@@ -43,11 +58,13 @@ class Follower:
             reader: the service that reads.
             peer: the service that is read.
             effect: committed together with the cursor.
+            forget: before the effect of a snapshot, in its transaction.
+            done: called whenever nothing is left to read.
         """
         self._pool, self._node, self._reader = pool, node, reader
         self._peer, self._channel = peer, channel
         self._log, self._metadata = log_pb2_grpc.LogServiceStub(stub), metadata
-        self._effect = effect
+        self._effect, self._forget, self._done = effect, forget, done
         self._carrier, self._wake = carrier, carrier.waker(peer, channel)
         self._place = f"{peer}/{channel}"
         """In `parked`, in place of a channel."""
@@ -62,6 +79,7 @@ class Follower:
                     redriven = True
                 while await self._step():
                     away = False
+                await self._done()
             except (*PASSING, grpc.aio.AioRpcError) as error:
                 if not away:
                     facts = {"peer": self._peer, "error": type(error).__name__}
@@ -127,6 +145,7 @@ class Follower:
         parts = self._log.ReadSnapshot(request, metadata=self._metadata, timeout=LONGEST)
         async with self._pool.acquire() as conn, conn.transaction():
             if await self._move(conn, after, number, b""):
+                await self._forget(conn)
                 async for part in parts:
                     await self._apply(conn, part.records)
 

@@ -31,8 +31,8 @@ class OriginMalformed(InvalidArgument):
 
 class ChannelUnknown(InvalidArgument):
     field = "channel"
-    message = "a channel is `urgent`, `records` or `down`, not {channel}"
-    chinese = "channel 只能是 urgent、records 或 down，而不是 {channel}"
+    message = "a channel is one of {known}, not {channel}"
+    chinese = "channel 只能是以下之一：{known}，而不是 {channel}"
 
 
 class IdsMalformed(InvalidArgument):
@@ -181,5 +181,5 @@ def _origin(node: bytes) -> UUID:
 
 def _channel(name: str) -> str:
     if name not in CHANNELS:
-        raise ChannelUnknown(channel=name[:50])
+        raise ChannelUnknown(channel=name[:50], known=", ".join(CHANNELS))
     return name

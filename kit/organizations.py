@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from uuid import UUID, uuid5
 
+from kit.authority import is_within
 from kit.errors import FailedPrecondition, InvalidArgument, NotFound
 from kit.ids import uuid_of
 
@@ -79,7 +80,7 @@ class Organization:
         >>> sichuan, *_ = tree({"51": "四川省"}); sichuan.is_within("0")
         True
         """
-        return f"{self.path}.".startswith(f"{path}.")
+        return is_within(self.path, path)
 
     def check_writable(self, *, home: str, node: UUID) -> None:
         """Raises a refusal unless this node may write what belongs to the organisation.
@@ -178,8 +179,10 @@ def _organization(code: str, display_name: str, *, parent: str | None, path: str
     )
 
 
-def around(organizations: Iterable[Organization], code: str) -> list[Organization]:
-    """What a node holds that serves `code`: its organisation, all below and all above.
+def around(
+    organizations: Iterable[Organization], code: str, *, below: bool = True
+) -> list[Organization]:
+    """What a node holds that serves `code`: its organisation, all above and, if asked, all below.
 
     Raises:
         KeyError: if there is no organisation with that code.
@@ -187,4 +190,6 @@ def around(organizations: Iterable[Organization], code: str) -> list[Organizatio
     everything = {organization.code: organization for organization in organizations}
     home = everything[code]
     above = [everything[part] for part in home.path.split(".")[:-1]]
+    if not below:
+        return [*above, home]
     return above + [one for one in everything.values() if one.is_within(home.path)]

@@ -20,11 +20,13 @@ M = TypeVar("M", bound=Message)
 CERTIFICATE = "certificate"
 """The kind of an entry that holds a Certificate."""
 
-CHANNELS = ("urgent", "records", "down")
+CHANNELS = ("urgent", "records", "down", "local")
 """In the order in which they are read.  What is announced on `down` travels to all nodes below its
-origin, the rest to all above it."""
+origin, on `local` it stays at the node, and the rest travels to all above it."""
 
-DOWN = "down"
+DOWN, LOCAL = "down", "local"
+TRAVELLING = tuple(channel for channel in CHANNELS if channel != LOCAL)
+"""Those of which frames are made and taken."""
 
 MODULUS = 2**128
 

@@ -22,12 +22,14 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from kit import tokens
+from kit.authority import NoOffice, OfficesUnread, Scope, ScopeUndecided, scope
 from kit.db import PASSING
 from kit.errors import InvalidArgument, PermissionDenied, Refusal, Unauthenticated, Unavailable
 from kit.identity import Verifier
 from kit.ids import uuid_of
+from kit.offices import Offices
 from smartunion.event.v1 import access_pb2
-from smartunion.event.v1.access_pb2 import Access
+from smartunion.event.v1.access_pb2 import Access, Place
 
 T = TypeVar("T")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -291,6 +293,12 @@ def refused(error: grpc.aio.AioRpcError) -> Refused:
     )  # fmt: skip
 
 
+def _split(method: str) -> tuple[str, str]:
+    """The service and the name in `/package.Service/Method`."""
+    service, _, name = method.lstrip("/").partition("/")
+    return service, name
+
+
 class Gate:
     """Decides who calls, and whether the method is open to them."""
 
@@ -317,16 +325,16 @@ class Gate:
             IssuerAway: if that cannot be said now.
             AccessDenied: if the method is not open to them, or carries no rule.
         """
-        service, _, name = method.lstrip("/").partition("/")
+        service, name = _split(method)
         if service in OPEN_SERVICES:
             return ""
-        access = access_of(service, name)
+        access = rule_of(service, name).access
         if access == access_pb2.PUBLIC:
             return ""
         header = metadata.get("authorization", "")
         token = header.removeprefix("Bearer ") if isinstance(header, str) else ""
         found = await self._name(token)
-        if _PREFIXES.get(access, "never") != found.partition("/")[0]:
+        if found.partition("/")[0] not in _PREFIXES.get(access, ()):
             raise AccessDenied(method=method, caller=found)
         return found
 
@@ -342,32 +350,75 @@ class Gate:
         return found
 
 
-_PREFIXES: dict[Access, str] = {
-    access_pb2.OFFICER: "officers",
-    access_pb2.SERVICE: "services",
-    access_pb2.NODE: "nodes",
-    access_pb2.MEMBER: "members",
-    access_pb2.MERCHANT: "merchants",
+_PREFIXES: dict[Access, tuple[str, ...]] = {
+    access_pb2.OFFICER: ("officers",),
+    access_pb2.SERVICE: ("services",),
+    access_pb2.NODE: ("nodes",),
+    access_pb2.MEMBER: ("members",),
+    access_pb2.MERCHANT: ("merchants",),
+    access_pb2.SELF: ("officers", "members", "merchants"),
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a method's proto says of who may call it."""
+
+    access: Access = access_pb2.ACCESS_UNSPECIFIED
+    permission: str = ""
+    place: Place = access_pb2.PLACE_UNSPECIFIED
+
+
 @functools.cache
-def access_of(service: str, method: str) -> Access:
-    """Who may call a method, as its proto says; ACCESS_UNSPECIFIED if it does not."""
+def rule_of(service: str, method: str) -> Rule:
+    """The rule of a method; nobody may call one that does not exist, has none, or is open to
+    officers without a word of what they must be permitted."""
     try:
-        found = Default().FindServiceByName(service).methods_by_name[method]
+        options = Default().FindServiceByName(service).methods_by_name[method].GetOptions()
     except KeyError:
-        return access_pb2.ACCESS_UNSPECIFIED
-    rule: Access = found.GetOptions().Extensions[access_pb2.access]  # type: ignore[index]
-    return rule
+        return Rule()
+    said: Any = options.Extensions
+    rule = Rule(said[access_pb2.access], said[access_pb2.permission], said[access_pb2.place])
+    return Rule() if rule.access == access_pb2.OFFICER and not rule.permission else rule
+
+
+class Doorkeeper:
+    """Lets an officer in who holds, somewhere, what the method asks for."""
+
+    def __init__(self, offices: Offices, home: str) -> None:
+        """`home`: the path of the organisation that the node serves."""
+        self._offices, self._home = offices, home
+
+    def admit(self, caller: str, rule: Rule) -> Scope:
+        """What the officer who calls may do by this method.
+
+        Raises:
+            NoOffice: if that is nothing.
+            OutsideScope: if it is not for the node, which the call is about.
+            OfficesUnread: if it is not known yet.
+        """
+        found = Scope(
+            caller=caller, permission=rule.permission, clock=self._offices.clock,
+            offices=functools.partial(self._offices.of, caller),
+        )  # fmt: skip
+        if not found.paths():
+            if not self._offices.known.is_set():
+                raise OfficesUnread()
+            raise NoOffice(caller=caller, permission=rule.permission)
+        if rule.place == access_pb2.HOME:
+            found.check(self._home)
+        elif rule.place == access_pb2.ANYWHERE:
+            found.places()
+        return found
 
 
 class RefusalInterceptor(grpc.aio.ServerInterceptor):
     """Asks the gate before every call of any kind, and answers a Refusal with its Status."""
 
-    def __init__(self, *, domain: str, gate: Gate) -> None:
+    def __init__(self, *, domain: str, gate: Gate, doorkeeper: Doorkeeper) -> None:
         self._domain = domain
         self._gate = gate
+        self._doorkeeper = doorkeeper
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -394,37 +445,51 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         )
 
     def _answering(self, method: str, handler: Any, deadline: float | None) -> Any:
-        async def answer(request: Any, context: Context) -> Any:
+        async def respond(request: Any, context: Context) -> Any:
             try:
-                await self._admit(method, context)
+                guarded = await self._admit(method, context)
                 # A client's own deadline cancels the call; one without any must not hang for ever.
                 limit = deadline if context.time_remaining() is None else None
                 async with asyncio.timeout(limit):
-                    return await handler(request, context)
+                    answer = await handler(request, context)
+                _check_decided(method, guarded)
+                return answer
             except Exception as error:
                 await self._abort(method, context, error)
 
-        return answer
+        return respond
 
     def _streaming(self, method: str, handler: Any) -> Any:
         async def stream(request: Any, context: Context) -> None:
             try:
-                await self._admit(method, context)
+                guarded = await self._admit(method, context)
                 answers = handler(request, context)
                 if inspect.isawaitable(answers):  # it writes by itself, as Health.Watch does
                     await answers
                 else:
                     async with aclosing(answers):  # what it holds ends with the call
                         async for answer in answers:
+                            _check_decided(method, guarded)
+                            if guarded:
+                                guarded.confirm()
                             await context.write(answer)
+                _check_decided(method, guarded)
             except Exception as error:
                 await self._abort(method, context, error)
 
         return stream
 
-    async def _admit(self, method: str, context: Context) -> None:
+    async def _admit(self, method: str, context: Context) -> Scope | None:
+        """Who calls, and what they may do if they are an officer."""
         metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
-        caller.set(await self._gate.admit(method, metadata))
+        name = await self._gate.admit(method, metadata)
+        caller.set(name)
+        rule = rule_of(*_split(method))
+        if rule.access != access_pb2.OFFICER:
+            return None
+        guarded = self._doorkeeper.admit(name, rule)
+        scope.set(guarded)
+        return guarded
 
     async def _abort(self, method: str, context: Context, error: Exception) -> None:
         if isinstance(error, grpc.aio.AbortError):
@@ -440,6 +505,13 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         # The traceback names code, never values: asyncpg's messages may quote a row, so only types.
         log.error("call failed", extra={"method": method, "error": _where(error)})
         await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+
+
+def _check_decided(method: str, guarded: Scope | None) -> None:
+    """So that a method which forgets to ask is found by its first test: it answers nothing."""
+    if guarded and not guarded.decided:
+        log.error("scope undecided", extra={"method": method})
+        raise ScopeUndecided(method=method)
 
 
 def _where(error: BaseException) -> str:

@@ -16,17 +16,24 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from kit import log, tokens
+from kit import log, offices, tokens
+from kit.access_service import SERVICE as ACCESS_SERVICE
+from kit.access_service import AccessServicer
 from kit.carrier import Carrier
-from kit.config import Settings
+from kit.config import CannotServe, Settings
 from kit.copies import Copies
-from kit.db import PASSING, Pool, connect
+from kit.db import PASSING, Connection, Pool, connect
+from kit.follower import Follower
 from kit.identity import Keys, Verifier
 from kit.log import Publisher
 from kit.log_service import Figures, LogServicer, no_figures
-from kit.records import CHANNELS, Kind
-from kit.rpc import CHANNEL_OPTIONS, Gate, RefusalInterceptor
+from kit.offices import Offices
+from kit.organizations import Organization
+from kit.records import CHANNELS, LOCAL, Kind
+from kit.rpc import CHANNEL_OPTIONS, Doorkeeper, Gate, RefusalInterceptor
 from kit.sealing import Sealer
+from smartunion.event.v1 import log_pb2
+from smartunion.event.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
 from smartunion.event.v1.log_pb2_grpc import add_LogServiceServicer_to_server
 
 GRACE = 10.0
@@ -42,10 +49,6 @@ OPTIONS = (
 logger = logging.getLogger(__name__)
 
 
-class CannotServe(Exception):
-    """The service cannot start; the text says in one line what to do."""
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a service is put together from."""
@@ -55,6 +58,8 @@ class Parts:
     carrier: Carrier
     publisher: Publisher
     sealer: Sealer
+    offices: Offices
+    """Who holds which office at this node."""
     peers: dict[str, grpc.aio.Channel]
     """A channel to each service of the node, by name."""
     metadata: tuple[tuple[str, str], ...]
@@ -65,6 +70,8 @@ class Parts:
 class Assembly:
     """What a service adds to what every service has."""
 
+    home: Organization
+    """The organisation that the node serves."""
     services: Sequence[tuple[Callable[[Any, grpc.aio.Server], None], Any]]
     """add_…Servicer_to_server, and the servicer."""
     background: Sequence[Coroutine[Any, Any, None]] = field(default=())
@@ -104,32 +111,62 @@ async def run(
     metadata = (("authorization", f"Bearer {tokens.sign(key, name)}"),)
     async with connect(settings.database_url, KIT_MIGRATIONS, migrations) as pool:
         sealer = Sealer(settings.secret("data.key"))
-        parts = Parts(settings, pool, carrier, publisher, sealer, peers, metadata)
+        held = Offices(pool, settings.node, known=name == OWNER or OWNER not in peers)
+        parts = Parts(settings, pool, carrier, publisher, sealer, held, peers, metadata)
         assembly = await assemble(parts)
+        await held.refresh()
         copies = Copies(pool, settings.node, name, kinds, peers["sync"], metadata, carrier)
         background = [*assembly.background, publisher.run(), copies.run(), carrier.run(),
-                      free_forever(pool, settings.keep_days)]  # fmt: skip
+                      held.run(), free_forever(pool, settings.keep_days)]  # fmt: skip
+        if name != OWNER and OWNER in peers:
+            background.append(_follower(parts, name).run())
         log_servicer = LogServicer(
             pool, settings.node, kinds, copies, publisher.wake.set, assembly.figures
         )
-        served = [*assembly.services, (add_LogServiceServicer_to_server, log_servicer)]
+        access_servicer = AccessServicer(pool, held, assembly.home.path)
+        served = [*assembly.services, (add_LogServiceServicer_to_server, log_servicer),
+                  (add_AccessServiceServicer_to_server, access_servicer)]  # fmt: skip
         keys = Keys(settings.issuer, settings.jwks)
         verifier = Verifier(settings.issuer, settings.audience, keys)
         gate = Gate(key, verifier, child=assembly.child)
-        server = _server(name, gate, served)
+        server = _server(name, gate, Doorkeeper(held, assembly.home.path), served)
         names = [_service_name(type(servicer)) for _, servicer in served]
         try:
-            await _serve(server, settings, stop, names, background)
+            await _serve(server, settings, stop, names, held, background)
         finally:
             for channel in peers.values():
                 await channel.close()
 
 
 KIT_MIGRATIONS = Path(__file__).parent / "migrations"
+OWNER = "membership"
+"""The service that owns the offices; the others follow it."""
 
 
-def _server(name: str, gate: Gate, served: Sequence[tuple[Any, Any]]) -> grpc.aio.Server:
-    interceptor = RefusalInterceptor(domain=f"{name}.smartunion.org", gate=gate)
+def _follower(parts: Parts, name: str) -> Follower:
+    """Brings what membership announces of offices."""
+    node, held = parts.settings.node, parts.offices
+
+    async def put(conn: Connection, entries: Sequence[log_pb2.Entry]) -> None:
+        await offices.put(conn, node, entries)
+
+    async def done() -> None:
+        await held.refresh()
+        held.known.set()
+
+    return Follower(
+        parts.pool, node, name, peer=OWNER, channel=LOCAL, stub=parts.peers[OWNER],
+        metadata=parts.metadata, carrier=parts.carrier, effect=put, forget=offices.forget,
+        done=done,
+    )  # fmt: skip
+
+
+def _server(
+    name: str, gate: Gate, doorkeeper: Doorkeeper, served: Sequence[tuple[Any, Any]]
+) -> grpc.aio.Server:
+    interceptor = RefusalInterceptor(
+        domain=f"{name}.smartunion.org", gate=gate, doorkeeper=doorkeeper
+    )
     server = grpc.aio.server(
         interceptors=[interceptor], options=OPTIONS, maximum_concurrent_rpcs=1_000
     )
@@ -143,6 +180,7 @@ async def _serve(
     settings: Settings,
     stop: asyncio.Event,
     names: Sequence[str],
+    held: Offices,
     background: Sequence[Coroutine[Any, Any, None]],
 ) -> None:
     health_servicer = health.aio.HealthServicer()
@@ -162,6 +200,7 @@ async def _serve(
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
     stopping = asyncio.create_task(stop.wait())
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    tasks.append(asyncio.create_task(_say_known(held, health_servicer)))
     logger.info("serving", extra={"address": settings.listen})
     try:
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -172,6 +211,14 @@ async def _serve(
         await _end(stopping, *tasks)
     for task in failed:
         task.result()
+
+
+async def _say_known(held: Offices, health_servicer: health.aio.HealthServicer) -> None:
+    """Once it is known who holds which office, health says so under the name of AccessService;
+    what is not for officers is served before."""
+    await held.known.wait()
+    await health_servicer.set(ACCESS_SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    await asyncio.Event().wait()
 
 
 async def _end(*tasks: "asyncio.Task[Any]") -> None:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+from kit.authority import Scope
+from kit.config import CannotServe
 from kit.db import Connection, Pool
 from kit.divisions import divisions, version
 from kit.organizations import (
@@ -16,7 +18,6 @@ from kit.organizations import (
     organization_in,
     tree,
 )
-from kit.server import CannotServe
 
 COLUMNS = "id, code, display_name, level, parent, path"
 HOST = """(SELECT host FROM organizations above
@@ -45,27 +46,30 @@ class Organizations:
         return _organization(row)
 
     async def parent(self, name: str) -> Organization:
-        """The `parent` of a List request.
+        """The `parent` of a request.
 
         Raises:
             OrganizationNameMalformed, OrganizationNotFound
         """
         return await self.get(organization_in(name, field="parent"), name=name)
 
-    async def check_writable(
-        self, organization: UUID, *, home: Organization, node: UUID, name: str
-    ) -> None:
-        """Whether a node may write what belongs to an organisation.
-
-        Args:
-            home: the organisation that the node serves.
-            name: what the caller called it.
+    async def within(self, name: str, scope: Scope) -> list[str]:
+        """The paths of the `parent` of a List request, as far as the caller may list there.
 
         Raises:
-            OrganizationNotFound, OrganizationAbove, OwnedElsewhere: if it may not.
+            OrganizationNameMalformed, OrganizationNotFound, OutsideScope
         """
-        found = await self.get(organization, name=name)
-        found.check_writable(home=home.path, node=node)
+        return scope.within((await self.parent(name)).path)
+
+    async def of_new(self, name: str, scope: Scope) -> Organization:
+        """The `parent` of a request that makes something there.
+
+        Raises:
+            OrganizationNameMalformed, OrganizationNotFound, OutsideScope
+        """
+        found = await self.parent(name)
+        scope.check(found.path)
+        return found
 
     async def page_of_children(self, parent: UUID, *, after: str, limit: int) -> list[Organization]:
         """Those directly below, in order of code."""
@@ -98,22 +102,26 @@ class Organizations:
         return {one.code: one for one in found if one.is_within(within)}
 
 
-async def seeded(code: str, pool: Pool) -> Organization:
+async def seeded(code: str, pool: Pool, *, below: bool = True) -> Organization:
     """The organisation that the node serves, with the tree around it in the database.
+
+    Args:
+        below: whether what is below it is held too, and not only what is above.
 
     Raises:
         CannotServe: if there is no such division.
     """
+    seed_version = version(code) if below else f"above {version(code)}"
     async with pool.acquire() as conn:
-        if not await is_seeded(conn, version(code)):
+        if not await is_seeded(conn, seed_version):
             try:
-                organizations = around(tree(near(divisions(), code)), code)
+                organizations = around(tree(near(divisions(), code)), code, below=below)
             except KeyError:
                 raise CannotServe(
                     f"organization = {code!r} is no division code; set 0 for the nation, or 2, 4, "
                     "6 or 9 digits, such as 5101"
                 ) from None
-            await seed(conn, version(code), organizations)
+            await seed(conn, seed_version, organizations)
         return await Organizations(conn).get(organization_id(code))
 
 

@@ -19,6 +19,8 @@ from node.report import Report, check
 from services.benefits.domain.verification import LIST_AGE
 from services.sync.domain import fingerprint
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
+from smartunion.event.v1 import access_pb2, access_pb2_grpc
+from smartunion.membership.v1 import membership_pb2
 from smartunion.notify.v1 import notify_pb2, notify_pb2_grpc
 from smartunion.sync.v1 import directive_pb2, directive_pb2_grpc
 
@@ -26,6 +28,8 @@ WITHIN = 30.0
 """Seconds for something to arrive at another node."""
 
 MERCHANT = "merchants/xinhua-bookshop"
+OFFICER = "officers/wang-wu"
+GET_MEMBER = "smartunion.membership.v1.MembershipService.GetMember"
 SAID = "食堂三个月没有换过菜单，夜班师傅吃不上热饭。"
 ANSWER = "省总已协调企业，下月起夜班供应热餐。"
 
@@ -69,6 +73,7 @@ class Chapters:
         await self._post_a_notice(worker)
         await self._raise_a_voice(worker)
         await self._issue_a_directive()
+        await self._keep_to_the_own_county(worker)
 
     async def _read_the_welcome(self, worker: str) -> None:
         with self._report.step("the worker finds a welcome in the inbox, and reads it") as facts:
@@ -271,6 +276,46 @@ class Chapters:
                 f"{found.title}: {progress.expected} = {progress.completed} completed"
                 f" + {progress.refused} refused"
             )
+
+    async def _keep_to_the_own_county(self, worker: str) -> None:
+        with self._report.step("an officer of another county is refused, and learns why") as facts:
+            desk = self._chengdu.membership
+            asked = membership_pb2.GetMemberRequest(name=worker)
+            street = (await desk.GetMember(asked, **self._chengdu.call)).organization
+            home = await self._county_of(street)
+            counties = await desk.ListOrganizations(
+                membership_pb2.ListOrganizationsRequest(parent="organizations/5101"),
+                **self._chengdu.call,
+            )
+            other = next(one for one in counties.organizations if one.name != home)
+            await desk.AppointOfficer(
+                membership_pb2.AppointOfficerRequest(
+                    parent=other.name, request_id=once(),
+                    office=membership_pb2.Office(holder=OFFICER, role="CHAIR"),
+                ),
+                **self._chengdu.call,
+            )  # fmt: skip
+            as_officer = self._chengdu.calling_as(OFFICER)
+            told = await refusal(desk.GetMember(asked, **as_officer))
+            check(told.reason == "OUTSIDE_SCOPE", "the officer", f"is not refused: {told}")
+            access = access_pb2_grpc.AccessServiceStub(self._chengdu.to["membership"])
+            explained = await access.ExplainAccess(
+                access_pb2.ExplainAccessRequest(method=GET_MEMBER, organization=street),
+                **as_officer,
+            )
+            elsewhere = explained.finding == access_pb2.Explanation.ELSEWHERE
+            check(elsewhere, "the explanation", f"is another: {explained}")
+            facts |= {"reason": told.reason, "explanation": explained.message}
+            self._report.say(
+                f"the chair of {other.display_name} asks for the worker: {told.reason}"
+            )
+            self._report.say(explained.chinese_message)
+
+    async def _county_of(self, street: str) -> str:
+        """The organisation above a street."""
+        request = membership_pb2.GetOrganizationRequest(name=street)
+        found = await self._chengdu.membership.GetOrganization(request, **self._chengdu.call)
+        return found.parent
 
     async def _report_on(self, node: Node, directive: str, reason: str) -> None:
         """Once a directive is there: complete it, or refuse it with a reason."""

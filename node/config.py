@@ -20,6 +20,7 @@ organization = "5101"      # division code: 0 nation, 51 province, 5101 city, 51
 level = "city"             # national province city county township grassroots group
 data = "data"              # folder for all that it keeps, relative to this file
 profile = "development"    # development or production
+first_officer = ""         # who begins, while there is no chair; empty: admin, in development
 
 [identity]
 issuer = ""                # https://… of the OIDC issuer whose tokens count here; empty, in
@@ -100,6 +101,9 @@ class NodeConfig(Section):
     data: Path = Path("data")
     """Absolute once loaded."""
     profile: Literal["development", "production"] = "development"
+    first_officer: str = Field(default="", pattern="^[!-~]{0,100}$")
+    """The subject who is chair and node operator while the organisation has no chair; empty:
+    `admin` in development, nobody in production."""
     identity: IdentityConfig = IdentityConfig()
     postgres: PostgresConfig = PostgresConfig()
     nats: NatsConfig = NatsConfig()

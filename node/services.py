@@ -20,6 +20,8 @@ from node.problems import DidNotStart
 from node.processes import Program, run
 
 NAMES = ("membership", "benefits", "notify", "sync")
+OFFICERS = "smartunion.event.v1.AccessService"
+"""The name under which a service's health says that it knows who holds which office."""
 PATIENCE = 15.0
 """Seconds that a service gets to finish the calls in flight."""
 
@@ -117,7 +119,7 @@ class Task:
 
 def _is_bug(error: BaseException) -> bool:
     """Whether a service ended for a reason that its operator cannot put right."""
-    from kit.server import CannotServe  # Here, because it loads all that a service needs.
+    from kit.config import CannotServe  # Here, because it loads all that a service needs.
 
     return not isinstance(error, Refusal | CannotServe)
 
@@ -134,12 +136,12 @@ def environment(settings: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-async def is_healthy(address: str) -> bool:
-    """Whether the gRPC server at `address` says that it serves."""
+async def is_healthy(address: str, part: str = "") -> bool:
+    """Whether the gRPC server at `address` says that it serves; `part`: one part of it."""
     async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)  # Its types leave out the methods.
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=part), timeout=2)
         except grpc.aio.AioRpcError:
             return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -215,6 +215,9 @@ async def _run(plan: Plan, stack: AsyncExitStack) -> None:
     url, creds = await _carrier(plan, board, stack)
     parts = [_service(plan, name, dsns[name], url, creds) for name in services.NAMES]
     await stack.enter_async_context(kept(parts, board))
+    for name in services.NAMES:  # Whoever finds the addresses may call at once.
+        while not await services.is_healthy(plan.address(name), services.OFFICERS):
+            await asyncio.sleep(0.05)
     board.publish(_endpoints(plan, dsns, url))
     log.info("the node is up", extra={"endpoints": str(plan.config.data / "endpoints.json")})
 
@@ -266,6 +269,8 @@ def _service(plan: Plan, name: str, dsn: str, url: str, creds: str) -> services.
         "peers": {peer: plan.address(peer) for peer in services.NAMES},
         **(plan.development.settings if plan.development else config.identity.model_dump()),
     }
+    if name == "membership":
+        settings["first_officer"] = config.first_officer
     if name == "sync":
         settings |= {
             "parent": config.parent.sync,

@@ -9,11 +9,11 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import server
-from kit.config import explained
+from kit.config import CannotServe, explained
 from kit.db import Database
 from kit.follower import Follower
 from kit.keys import NodeKeys
-from kit.server import Assembly, CannotServe, Parts
+from kit.server import Assembly, Parts
 from kit.telemetry import setup_logging
 from kit.tree import seeded
 from services.benefits.config import Settings
@@ -63,6 +63,7 @@ async def assemble(settings: Settings, parts: Parts) -> Assembly:
         effect=enrolling(means, parts.sealer),
     )  # fmt: skip
     return Assembly(
+        home=means.home,
         services=[
             (
                 benefits_pb2_grpc.add_BenefitsServiceServicer_to_server,

@@ -7,9 +7,9 @@ from pathlib import Path
 import uvloop
 
 from kit import server
-from kit.config import explained
+from kit.config import CannotServe, explained
 from kit.db import Database
-from kit.server import Assembly, CannotServe, Parts
+from kit.server import Assembly, Parts
 from kit.telemetry import setup_logging
 from kit.tree import seeded
 from services.membership.config import Settings
@@ -19,6 +19,7 @@ from services.membership.subscriber import KINDS
 from services.membership.usecases import Means
 from services.membership.usecases.imports import Importer
 from services.membership.usecases.members import Applications, Members
+from services.membership.usecases.officers import Officers
 from services.membership.usecases.organizations import Organizations
 from services.membership.usecases.rosters import Progress, Rosters
 from smartunion.membership.v1 import membership_pb2_grpc
@@ -43,11 +44,15 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         home=await seeded(settings.organization, parts.pool),
         committed=parts.publisher.wake.set,
     )
+    officers = Officers(means, parts.offices)
+    await officers.appoint_first(settings.first_subject)
     progress = Progress(stop)
     servicer = MembershipServicer(
-        Organizations(means), Applications(means), Members(means), Rosters(means, progress)
-    )
+        Organizations(means), Applications(means), Members(means), officers,
+        Rosters(means, progress),
+    )  # fmt: skip
     return Assembly(
+        home=means.home,
         services=[(membership_pb2_grpc.add_MembershipServiceServicer_to_server, servicer)],
         background=[Importer(means, progress, parts.pool, parts.sealer).run()],
     )

@@ -9,14 +9,19 @@ from google.protobuf.message import Message
 
 from kit.db import to_uuid
 from kit.log import Change
+from kit.offices import OFFICES
 from kit.records import Kind, section_of
 from services.membership.domain import members as domain
-from services.membership.domain.members import Application, Fact, Member
+from services.membership.domain import officers
+from services.membership.domain.members import Application, Member
+from services.membership.domain.officers import Office
 from smartunion.membership.v1 import events_pb2 as pb
-from smartunion.membership.v1.records_pb2 import PublicState
+from smartunion.membership.v1.records_pb2 import PublicOffice, PublicState
+
+OfficeFact = officers.OfficerAppointed | officers.OfficerDismissed
 
 
-def announce(fact: Fact) -> Message:
+def announce(fact: domain.Fact | OfficeFact) -> Message:
     """The event that carries `fact` to whoever listens."""
     match fact:
         case domain.ApplicationCreated(application=application, organization=organization):
@@ -29,6 +34,10 @@ def announce(fact: Fact) -> Message:
             return pb.ApplicationRejected(application=application, organization=organization)
         case domain.MemberAdmitted(member=member, organization=organization):
             return pb.MemberAdmitted(member=member, organization=organization)
+        case officers.OfficerAppointed(office=office, organization=organization):
+            return pb.OfficerAppointed(office=office, organization=organization)
+        case officers.OfficerDismissed(office=office, organization=organization):
+            return pb.OfficerDismissed(office=office, organization=organization)
         case _:
             assert_never(fact)
 
@@ -61,7 +70,7 @@ MEMBERS = Kind(
 )
 
 
-def change(record: Application | Member, fact: Fact) -> Change:
+def change(record: Application | Member, fact: domain.Fact) -> Change:
     """The line of the log for a record in its new state."""
     header = record.header
     return Change(
@@ -71,6 +80,26 @@ def change(record: Application | Member, fact: Fact) -> Change:
         version=header.version,
         before=bytes.fromhex(header.hash) or None,
         public=public_of(record),
+        event=announce(fact),
+        event_time=fact.occur_time,
+    )
+
+
+def office_change(office: Office, fact: OfficeFact) -> Change:
+    """The line of the log for an office in its new state; who holds it stays at the node."""
+    header = office.header
+    public = PublicOffice(
+        salt=bytes.fromhex(header.salt), holder=office.holder,
+        organization=office.organization.bytes, role=office.role, begin_time=office.begin_time,
+        end_time=office.end_time, appointer=office.appointer, dismisser=office.dismisser,
+    )  # fmt: skip
+    return Change(
+        kind=OFFICES,
+        id=office.id,
+        owner_epoch=header.owner_epoch,
+        version=header.version,
+        before=bytes.fromhex(header.hash) or None,
+        public=public.SerializeToString(deterministic=True),
         event=announce(fact),
         event_time=fact.occur_time,
     )

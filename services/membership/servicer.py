@@ -1,16 +1,23 @@
 """smartunion.membership.v1.MembershipService: from proto to a use case and back."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 
+from google.protobuf.message import Message
+
+from kit.authority import Role
 from kit.headers import Header
+from kit.offices import time_in
 from kit.organizations import Organization
 from kit.rpc import Context, call_of, check_enum, page_of, uuid_in
 from services.membership.domain import identity
 from services.membership.domain.identity import Person
 from services.membership.domain.members import Application, Member
+from services.membership.domain.officers import Office, TermUnreadable
 from services.membership.domain.rosters import Roster
 from services.membership.domain.rows import RowResult
 from services.membership.usecases.members import Applications, Members
+from services.membership.usecases.officers import Officers
 from services.membership.usecases.organizations import Organizations
 from services.membership.usecases.rosters import Rosters, Upload
 from smartunion.membership.v1 import membership_pb2 as pb
@@ -23,11 +30,13 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
         organizations: Organizations,
         applications: Applications,
         members: Members,
+        officers: Officers,
         rosters: Rosters,
     ) -> None:
         self._organizations = organizations
         self._applications = applications
         self._members = members
+        self._officers = officers
         self._rosters = rosters
 
     async def GetOrganization(
@@ -107,6 +116,38 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
     ) -> pb.SearchMembersResponse:
         found = await self._members.search(request.id_number)
         return pb.SearchMembersResponse(members=map(_member, found))
+
+    async def AppointOfficer(
+        self, request: pb.AppointOfficerRequest, context: Context
+    ) -> pb.Office:
+        asked = request.office
+        check_enum(asked.role, Role, field="office.role")
+        office = await self._officers.appoint(
+            request.parent,
+            holder=asked.holder,
+            role=Role(asked.role),
+            begin_time=_time(asked, "begin_time"),
+            end_time=_time(asked, "end_time"),
+            call=call_of(request, request.request_id),
+        )
+        return _office(office)
+
+    async def DismissOfficer(
+        self, request: pb.DismissOfficerRequest, context: Context
+    ) -> pb.Office:
+        office = await self._officers.dismiss(
+            uuid_in(request.name, "offices"), call=call_of(request, request.request_id)
+        )
+        return _office(office)
+
+    async def ListOfficers(
+        self, request: pb.ListOfficersRequest, context: Context
+    ) -> pb.ListOfficersResponse:
+        page = page_of(request)
+        found, key = await self._officers.page(
+            request.parent, show_ended=request.show_ended, page=page
+        )
+        return pb.ListOfficersResponse(offices=map(_office, found), next_page_token=page.token(key))
 
     async def CreateRoster(self, request: pb.CreateRosterRequest, context: Context) -> pb.Roster:
         roster = await self._rosters.create(
@@ -218,6 +259,27 @@ def _member(member: Member) -> pb.Member:
         version=member.header.version,
         provenance=_provenance(member.header),
     )
+
+
+def _office(office: Office) -> pb.Office:
+    return pb.Office(
+        name=office.name,
+        holder=office.holder,
+        organization=f"organizations/{office.organization}",
+        role=office.role.name,
+        begin_time=office.begin_time,
+        end_time=office.end_time,
+        appointer=office.appointer,
+        dismisser=office.dismisser,
+    )
+
+
+def _time(message: Message, field: str) -> datetime | None:
+    """A time of an office that may be absent.  Raises TermUnreadable."""
+    try:
+        return time_in(message, field)
+    except (ValueError, OverflowError):
+        raise TermUnreadable(field=f"office.{field}") from None
 
 
 def _roster(roster: Roster) -> pb.Roster:

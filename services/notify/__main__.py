@@ -7,11 +7,11 @@ from pathlib import Path
 import uvloop
 
 from kit import server
-from kit.config import explained
+from kit.config import CannotServe, explained
 from kit.db import Database
 from kit.follower import Follower
 from kit.keys import NodeKeys
-from kit.server import Assembly, CannotServe, Parts
+from kit.server import Assembly, Parts
 from kit.telemetry import setup_logging
 from kit.tree import seeded
 from services.notify.config import Settings
@@ -64,6 +64,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     node_keys = NodeKeys(parts.peers["sync"], parts.metadata)
     voices = Voices(means, node_keys)
     return Assembly(
+        home=means.home,
         services=[
             (grpc_pb.add_NotifyServiceServicer_to_server, NotifyServicer(Notices(means), voices)),
             (grpc_pb.add_MyVoiceServiceServicer_to_server, MyVoiceServicer(voices)),

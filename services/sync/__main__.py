@@ -11,12 +11,13 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import accounts, server
-from kit.config import explained
+from kit.config import CannotServe, explained
 from kit.db import PASSING
 from kit.envelopes import seal_key_of
-from kit.records import CHANNELS
-from kit.server import Assembly, CannotServe, Parts
+from kit.records import TRAVELLING
+from kit.server import Assembly, Parts
 from kit.telemetry import setup_logging
+from kit.tree import seeded
 from services.sync.config import Settings
 from services.sync.differences import Differences, Healer
 from services.sync.domain import Node
@@ -71,7 +72,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     framers = [
         Framer(sync, restores, peer, parts.metadata, parts.carrier, key, service, channel)
         for service, peer in parts.peers.items()
-        for channel in CHANNELS
+        for channel in TRAVELLING
     ]
 
     watching = Watching(sync)
@@ -88,6 +89,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     sync.stored.append(stored)
     sync.wanted = healer.ask
     return Assembly(
+        home=await seeded(settings.organization, parts.pool, below=False),
         services=[
             (sync_pb2_grpc.add_SyncServiceServicer_to_server,
              SyncServicer(sync, down, restores, watcher.proofs, watcher.figures, differences,

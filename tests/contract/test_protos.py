@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from kit.rpc import access_of
+from kit.authority import PERMISSIONS
+from kit.rpc import rule_of
 from smartunion.event.v1 import access_pb2
 
 PROTOS = Path(__file__).parents[2] / "protos"
@@ -88,8 +90,35 @@ def test_every_method_says_who_may_call_it() -> None:
     for file in SERVED:
         for service in file.services_by_name.values():
             for method in service.methods:
-                rule = access_of(service.full_name, method.name)
-                assert rule != access_pb2.ACCESS_UNSPECIFIED, method.full_name
+                rule = rule_of(service.full_name, method.name)
+                assert rule.access != access_pb2.ACCESS_UNSPECIFIED, method.full_name
+
+
+def test_every_method_of_officers_says_what_some_role_permits() -> None:
+    """A method of officers without a permission is refused to all; of others, it means nothing."""
+    asked = set()
+    for file in SERVED:
+        for service in file.services_by_name.values():
+            for method in service.methods:
+                said: Any = method.GetOptions().Extensions
+                permission, place = said[access_pb2.permission], said[access_pb2.place]
+                of_officers = said[access_pb2.access] == access_pb2.OFFICER
+                assert bool(permission) == of_officers, method.full_name
+                assert of_officers or place == access_pb2.PLACE_UNSPECIFIED, method.full_name
+                asked |= {permission} if permission else set()
+    permitted = set[str]().union(*PERMISSIONS.values())
+    assert asked == permitted
+
+
+def test_about_oneself_alone_is_only_the_explanation() -> None:
+    own = [
+        method.name
+        for file in SERVED
+        for service in file.services_by_name.values()
+        for method in service.methods
+        if rule_of(service.full_name, method.name).access == access_pb2.SELF
+    ]
+    assert own == ["ExplainAccess"]
 
 
 def test_every_list_has_pages(files: list[FileDescriptorProto]) -> None:

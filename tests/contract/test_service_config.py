@@ -8,13 +8,13 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
-from kit.rpc import access_of
+from kit.rpc import rule_of
 from smartunion.event.v1 import access_pb2
 from tests.contract.test_protos import SERVED
 
 CONFIG = (Path(__file__).parents[2] / "docs" / "service-config.json").read_text()
 METHODS = json.loads(CONFIG)["methodConfig"]
-READS = ("Get", "List", "Search", "Verify")
+READS = ("Explain", "Get", "List", "Search", "Verify")
 
 
 def of_clients() -> Iterator[MethodDescriptor]:
@@ -23,7 +23,7 @@ def of_clients() -> Iterator[MethodDescriptor]:
         for service in file.services_by_name.values():
             for method in service.methods:
                 inner = (access_pb2.NODE, access_pb2.SERVICE)
-                if access_of(service.full_name, method.name) not in inner:
+                if rule_of(service.full_name, method.name).access not in inner:
                     yield method
 
 

@@ -14,10 +14,10 @@ import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import config
+from kit.config import CannotServe
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS
 from kit.sealing import Sealer
-from kit.server import CannotServe
 from node import databases, ports
 from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as benefits
@@ -34,6 +34,7 @@ from tests.callers import calling_as
 from tests.eventually import eventually
 from tests.federation.things import CRY, ORDER, THING, Things, plain
 from tests.federation.things import serve as serve_things
+from tests.offices import open_at
 
 __all__ = ["Node", "confirm", "join", "make", "plain", "start_tree"]
 
@@ -188,6 +189,8 @@ async def make(
         name: await databases.create(postgres, f"{name}_{node_id.hex}", password="test")
         for name in names
     }
+    for name in names:
+        await open_at(made[name], node_id, OFFICER, code)
     addresses = {name: f"127.0.0.1:{ports.free()}" for name in names}
     return Node(node_id, code, level, folder, made, addresses, services=services)
 

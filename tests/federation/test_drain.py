@@ -26,7 +26,7 @@ async def test_a_service_that_drains_says_so_answers_calls_in_flight_and_ends(
         city.addresses["things"], options=CHANNEL_OPTIONS
     ) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # its types know Check alone
-        watch = stub.Watch(health_pb2.HealthCheckRequest())
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
         await watch.read()
         conn = await nodes.plain(city.databases["things"])
         async with conn.transaction():

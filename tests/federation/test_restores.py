@@ -28,6 +28,7 @@ from tests.federation.test_receipts import free
 from tests.federation.test_upward import proved
 from tests.federation.test_watching import MINE, names, refused, watch
 from tests.federation.things import change
+from tests.offices import open_at
 
 BOTH = ("things", "sync")
 
@@ -314,10 +315,11 @@ def holds(reader: Node, origin: Node, least: int) -> Callable[[], Awaitable[None
 
 
 async def emptied(postgres: str, node: Node, *names: str) -> None:
-    """Put an empty database in place of what services have."""
+    """Put an empty database in place of what services have; somebody may act there again."""
     for name in names:
         database = urlsplit(node.databases[name]).path[1:]
         await copied(postgres, "template0", database, database)
+        await open_at(node.databases[name], node.id, nodes.OFFICER, node.code)
 
 
 async def test_a_lost_province_is_rebuilt_from_its_city_and_from_the_nation(

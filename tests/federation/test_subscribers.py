@@ -241,7 +241,7 @@ async def test_a_revoked_subscriber_is_cut_at_once_and_the_others_are_not(
 async def test_the_page_for_subscribers_does_what_it_says(carried: Line, tmp_path: Path) -> None:
     page = Page("subscribe.md", tmp_path)
     nation = carried.nation
-    token = DevelopmentIssuer(nation.folder / "secrets", nation.id).token("officers/admin")
+    token = DevelopmentIssuer(nation.folder / "secrets", nation.id).token(nodes.OFFICER)
     page.node(token, sync=nation.addresses["sync"])
 
     async def admit() -> None:

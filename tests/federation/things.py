@@ -15,6 +15,7 @@ from kit.ids import uuid7
 from kit.log import Change, Outbox
 from kit.records import Kind
 from kit.server import Assembly, Parts
+from kit.tree import seeded
 from smartunion.membership.v1 import events_pb2, records_pb2
 
 
@@ -92,8 +93,9 @@ async def serve(
     kinds: tuple[Kind, ...] = (THING, CRY, ORDER),
 ) -> None:
     async def assemble(parts: Parts) -> Assembly:
+        home = await seeded(settings.organization, parts.pool, below=False)
         made(Things(parts))
-        return Assembly(services=[])
+        return Assembly(home=home, services=[])
 
     await server.run(
         settings, stop, name="things", kinds=kinds, migrations=MIGRATIONS, assemble=assemble

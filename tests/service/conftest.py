@@ -26,7 +26,7 @@ from services.membership import __main__ as service
 from services.membership.config import Settings
 from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceStub
 from tests.eventually import eventually
-from tests.service.desk import Desk
+from tests.service.desk import OFFICER, Desk
 
 NUMBERS = count(1)
 
@@ -63,6 +63,7 @@ async def make_settings(postgres: str, template: str, folder: Path) -> Settings:
         database_url=on(postgres, name), listen=f"127.0.0.1:{ports.free()}",
         profile="development", node=node, node_name="四川", organization="51",
         level="province", secrets=folder, peers={"sync": f"127.0.0.1:{ports.free()}"},
+        first_officer=OFFICER.removeprefix("officers/"),
     )  # fmt: skip
 
 

@@ -59,6 +59,24 @@ class Desk:
             await self.ask(request, officer=officer)
         return refused(error.value)
 
+    async def appoint(
+        self, holder: str, organization: str, role: str = "CHAIR", **office: Any
+    ) -> pb.Office:
+        """A new office; `office`: its times."""
+        answer: pb.Office = await self.ask(
+            pb.AppointOfficerRequest(
+                parent=organization, request_id=str(uuid4()),
+                office=pb.Office(holder=holder, role=role, **office),
+            )
+        )  # fmt: skip
+        return answer
+
+    async def dismiss(self, office: pb.Office) -> pb.Office:
+        answer: pb.Office = await self.ask(
+            pb.DismissOfficerRequest(name=office.name, request_id=str(uuid4()))
+        )
+        return answer
+
     def an_application(
         self, number: int, *, parent: str = "", request_id: str | None = None, **person: str
     ) -> pb.CreateApplicationRequest:

@@ -6,9 +6,10 @@ from datetime import UTC
 from typing import Any
 from uuid import UUID
 
+from kit.authority import Scope
 from kit.db import Connection, Pool
 from kit.log import Change
-from kit.rows import RECORD, WITHIN, certificate, columns_of, header_of
+from kit.rows import PATH, RECORD, WITHIN, certificate, columns_of, header_of
 from services.benefits.domain.cards import Card, CardNotFound, CardState
 from smartunion.benefits.v1.records_pb2 import PublicCard
 
@@ -16,7 +17,7 @@ FEWEST_INDEXES = 2**20
 """Indexes are drawn from so many, and from twice as many while most of them are taken."""
 
 CARD = f"""
-    SELECT {RECORD}, certificate, reason, revoker
+    SELECT {RECORD}, {PATH}, certificate, reason, revoker
       FROM cards record
       LEFT JOIN revocations ON card = record.id AND record.origin = $1
       {certificate("records")}
@@ -27,22 +28,23 @@ class Cards:
     def __init__(self, conn: "Connection | Pool", node: UUID) -> None:
         self._conn, self._node = conn, node
 
-    async def get(self, card: UUID, *, lock: str = "") -> Card:
-        """The record of the latest owner.  Raises CardNotFound."""
+    async def get(self, card: UUID, *, scope: Scope, lock: str = "") -> Card:
+        """The record of the latest owner.  Raises CardNotFound, OutsideScope."""
         row = await self._conn.fetchrow(
             f"{CARD} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1 {lock}",
             self._node, card,
         )  # fmt: skip
         if row is None:
             raise CardNotFound(card=f"cards/{card}")
+        scope.check(row["path"])
         return self._of(row)
 
-    async def lock(self, card: UUID) -> Card:
+    async def lock(self, card: UUID, *, scope: Scope) -> Card:
         """Like `get`, and holds the row until the transaction ends."""
-        return await self.get(card, lock="FOR UPDATE OF record")
+        return await self.get(card, scope=scope, lock="FOR UPDATE OF record")
 
-    async def page(self, path: str, *, after: UUID, limit: int) -> list[Card]:
-        """Those of organisations at a path and below, oldest first."""
+    async def page(self, within: Sequence[str], *, after: UUID, limit: int) -> list[Card]:
+        """Those of organisations at paths and below, oldest first."""
         rows = await self._conn.fetch(
             f"""
             {CARD}
@@ -51,7 +53,7 @@ class Cards:
                                   AND newer.owner_epoch > record.owner_epoch)
              ORDER BY record.id LIMIT $4
             """,
-            self._node, path, after, limit,
+            self._node, within, after, limit,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 

@@ -1,51 +1,68 @@
 """The table of programmes, and what is left of this node's shares."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from kit.authority import Scope
 from kit.db import Connection, Pool
 from kit.log import Change
-from kit.rows import RECORD, certificate, columns_of, header_of
+from kit.rows import PATH, RECORD, certificate, columns_of, header_of
 from services.benefits.domain.programmes import Programme, ProgrammeNotFound, Share
 from smartunion.benefits.v1.records_pb2 import PublicProgramme
 
-PROGRAMME = f"SELECT {RECORD}, certificate FROM programmes record {certificate('down')}"
+PROGRAMME = f"SELECT {RECORD}, {PATH}, certificate FROM programmes record {certificate('down')}"
 
 
 class Programmes:
     def __init__(self, conn: "Connection | Pool", node: UUID) -> None:
         self._conn, self._node = conn, node
 
-    async def get(self, programme: UUID) -> Programme:
-        """Raises ProgrammeNotFound."""
-        found = await self.some([programme])
-        if programme not in found:
+    async def get(self, programme: UUID, *, scope: Scope | None) -> Programme:
+        """One programme; `scope`: None: for members and merchants.
+
+        Raises:
+            ProgrammeNotFound, OutsideScope
+        """
+        rows = await self._rows([programme])
+        if not rows:
             raise ProgrammeNotFound(programme=f"programmes/{programme}")
-        return found[programme]
+        if scope is not None:
+            scope.check_line(rows[-1]["path"])
+        return self._of(rows[-1])
 
     async def some(self, programmes: Collection[UUID]) -> dict[UUID, Programme]:
         """Of each that is known the record of the latest owner."""
-        rows = await self._conn.fetch(
+        return {row["id"]: self._of(row) for row in await self._rows(programmes)}
+
+    async def _rows(self, programmes: Collection[UUID]) -> Sequence[Any]:
+        return await self._conn.fetch(
             f"{PROGRAMME} WHERE record.id = ANY ($2) ORDER BY record.owner_epoch",
             self._node, programmes,
         )  # fmt: skip
-        return {row["id"]: self._of(row) for row in rows}
 
-    async def page(self, *, path: str, before: UUID, limit: int) -> list[Programme]:
-        """Those that are for the organisation at a path, the newest first; empty means all."""
+    async def page(
+        self, *, paths: Sequence[str], below: bool, before: UUID, limit: int
+    ) -> list[Programme]:
+        """Those that are for organisations at paths, the newest first.
+
+        Args:
+            below: also those that are for an organisation below one of the paths.
+        """
         rows = await self._conn.fetch(
             f"""
             {PROGRAMME}
              WHERE record.id < $2
-               AND ($3 = '' OR record.organization IN (
-                    SELECT id FROM organizations WHERE starts_with($3 || '.', path || '.')))
+               AND record.organization IN (
+                    SELECT id FROM organizations, unnest($3::text[]) AS place
+                     WHERE starts_with(place || '.', path || '.')
+                        OR $5 AND path >= place || '.' AND path < place || '/')
                AND NOT EXISTS (SELECT FROM programmes newer WHERE newer.id = record.id
                                   AND newer.owner_epoch > record.owner_epoch)
              ORDER BY record.id DESC LIMIT $4
             """,
-            self._node, before, path, limit,
+            self._node, before, paths, limit, below,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from kit.authority import scope
 from kit.headers import new_header
 from kit.ids import uuid7
 from kit.roll import Enrolment
@@ -21,21 +22,20 @@ class Cards:
         self._means = means
 
     async def get(self, card: UUID) -> Card:
-        return await self._means.reads.cards.get(card)
+        return await self._means.reads.cards.get(card, scope=scope.get())
 
     async def page(self, parent: str, *, page: Page) -> tuple[list[Card], str | None]:
         """Those of `parent` and all below, oldest first, and the key of the next page."""
-        above = await self._means.reads.organizations.parent(parent)
-        found = await self._means.reads.cards.page(
-            above.path, after=page.after(), limit=page.size + 1
-        )
+        within = await self._means.reads.organizations.within(parent, scope.get())
+        found = await self._means.reads.cards.page(within, after=page.after(), limit=page.size + 1)
         return page.cut(found)
 
     async def issue(self, member: UUID, *, call: Call) -> Card:
         async with self._means.database.transaction() as store:
+            enrolled = await store.roll.member(member)
+            scope.get().check(enrolled.path)
             if earlier := await store.calls.earlier(call, Card):
                 return earlier
-            enrolled = await store.roll.member(member)
             await store.cards.lock_issuing()
             held = (await store.cards.last_of([member])).get(member)
             if held and held.state is CardState.ACTIVE:
@@ -50,9 +50,9 @@ class Cards:
 
     async def revoke(self, name: UUID, *, reason: str, call: Call) -> Card:
         async with self._means.database.transaction() as store:
+            card = await store.cards.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Card):
                 return earlier
-            card = await store.cards.lock(name)
             revoked, fact = card.revoke(by=call.caller, reason=reason, at=self._means.clock())
             change = events.of_card(revoked, fact)
             await store.cards.save_all([revoked], [change])

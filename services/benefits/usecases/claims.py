@@ -79,7 +79,7 @@ class Claims:
         return await claim.answer, desk.programme
 
     async def _open(self, programme: UUID, member: UUID) -> Desk:
-        found = await self._means.reads.programmes.get(programme)
+        found = await self._means.reads.programmes.get(programme, scope=None)
         try:
             organization = await self._means.reads.organizations.get(found.organization)
         except OrganizationNotFound:  # in a part of the tree that is not held here

@@ -50,9 +50,9 @@ class Coupons:
         name = self.coupon_in(code)
         async with self._means.database.transaction() as store:
             if earlier := await store.calls.earlier(call, Coupon):
-                return earlier, await store.programmes.get(earlier.programme)
+                return earlier, await store.programmes.get(earlier.programme, scope=None)
             coupon = await store.coupons.lock(name)
-            programme = await store.programmes.get(coupon.programme)
+            programme = await store.programmes.get(coupon.programme, scope=None)
             used, fact = coupon.redeem(programme, at=self._means.clock())
             change = events.of_coupon(used, fact)
             await store.coupons.save_redemption(used, change, merchant=call.caller)

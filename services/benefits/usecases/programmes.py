@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from kit.authority import scope
 from kit.headers import new_header
 from kit.ids import uuid7
 from kit.keys import NodeKeys
-from kit.organizations import organization_in
 from kit.rpc import Call, Page
 from services.benefits import events
 from services.benefits.domain import programmes as domain
@@ -23,13 +23,14 @@ class Programmes:
         self._means, self._keys = means, keys
 
     async def get(self, programme: UUID) -> Shown:
-        found = await self._means.reads.programmes.get(programme)
+        found = await self._means.reads.programmes.get(programme, scope=scope.get())
         return (await self._shown([found]))[0]
 
     async def page(self, *, page: Page) -> tuple[list[Shown], str | None]:
-        """All that are known here, the newest first, and the key of the next page."""
+        """Those that concern the caller's organisations, the newest first, and the key of the
+        next page."""
         found = await self._means.reads.programmes.page(
-            path="", before=page.before(), limit=page.size + 1
+            paths=scope.get().places(), below=True, before=page.before(), limit=page.size + 1
         )
         shown, key = page.cut(found)
         return await self._shown(shown), key
@@ -40,7 +41,7 @@ class Programmes:
         at, last, shown = self._means.clock(), page.before(), list[Programme]()
         while True:
             found = await self._means.reads.programmes.page(
-                path=enrolled.path, before=last, limit=page.size + 1
+                paths=[enrolled.path], below=False, before=last, limit=page.size + 1
             )
             for one in found[: page.size]:
                 if len(shown) == page.size:
@@ -55,15 +56,14 @@ class Programmes:
         self, parent: str, *, title: str, face_value_fen: int, shares: Sequence[Share],
         claim_start_time: datetime, claim_end_time: datetime, use_by_time: datetime, call: Call,
     ) -> Shown:  # fmt: skip
-        organization, at = organization_in(parent, field="parent"), self._means.clock()
+        at = self._means.clock()
         async with self._means.database.transaction() as store:
+            organization = await store.organizations.of_new(parent, scope.get())
             if earlier := await store.calls.earlier(call, Programme):
                 return (await self._shown([earlier]))[0]
-            await store.organizations.check_writable(
-                organization, home=self._means.home, node=self._means.node, name=parent
-            )
+            organization.check_writable(home=self._means.home.path, node=self._means.node)
             programme, fact = domain.create(
-                id=uuid7(), header=new_header(self._means.node), organization=organization,
+                id=uuid7(), header=new_header(self._means.node), organization=organization.id,
                 title=title, face_value_fen=face_value_fen, shares=shares,
                 claim_start_time=claim_start_time, claim_end_time=claim_end_time,
                 use_by_time=use_by_time, at=at,

@@ -8,6 +8,7 @@ from kit.log import Outbox
 from kit.sealing import Sealer
 from kit.tree import Organizations
 from services.membership.store.members import Applications, Members
+from services.membership.store.officers import Officers
 from services.membership.store.people import People
 from services.membership.store.rosters import RosterRows, Rosters
 
@@ -20,6 +21,7 @@ class Store:
         self.people = People(conn, sealer)
         self.applications = Applications(conn, sealer, node)
         self.members = Members(conn, sealer, node)
+        self.officers = Officers(conn, node)
         self.rosters = Rosters(conn, sealer)
         self.roster_rows = RosterRows(conn, sealer)
         self.calls = Calls(conn, sealer)
@@ -33,5 +35,6 @@ class Reads:
         self.organizations = Organizations(pool)
         self.applications = Applications(pool, sealer, node)
         self.members = Members(pool, sealer, node)
+        self.officers = Officers(pool, node)
         self.rosters = Rosters(pool, sealer)
         self.roster_rows = RosterRows(pool, sealer)

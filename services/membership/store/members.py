@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from kit.authority import Scope
 from kit.db import Connection, Pool
 from kit.headers import Header
 from kit.log import Change
-from kit.rows import RECORD, WITHIN, certificate, columns_of, header_of
+from kit.rows import PATH, RECORD, WITHIN, certificate, columns_of, header_of
 from kit.sealing import Sealer
 from services.membership.domain.members import (
     Application,
@@ -20,7 +21,7 @@ from services.membership.domain.members import (
 from services.membership.store.people import PERSON, opened
 from smartunion.membership.v1.records_pb2 import PublicState
 
-STATED = f"{RECORD}, record.organization, record.state"
+STATED = f"{RECORD}, record.organization, record.state, {PATH}"
 
 APPLICATION = f"""
     SELECT {STATED}, {PERSON}, certificate,
@@ -43,22 +44,25 @@ class Applications:
     def __init__(self, conn: "Connection | Pool", sealer: Sealer, node: UUID) -> None:
         self._conn, self._sealer, self._node = conn, sealer, node
 
-    async def get(self, application: UUID, *, lock: str = "") -> Application:
-        """The record of the latest owner.  Raises ApplicationNotFound."""
+    async def get(self, application: UUID, *, scope: Scope, lock: str = "") -> Application:
+        """The record of the latest owner.  Raises ApplicationNotFound, OutsideScope."""
         row = await self._conn.fetchrow(
             f"{APPLICATION} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1 {lock}",
             self._node, application,
         )  # fmt: skip
         if row is None:
             raise ApplicationNotFound(application=f"applications/{application}")
+        scope.check(row["path"])
         return self._of(row)
 
-    async def lock(self, application: UUID) -> Application:
+    async def lock(self, application: UUID, *, scope: Scope) -> Application:
         """Like `get`, and holds the row until the transaction ends."""
-        return await self.get(application, lock="FOR UPDATE OF record")
+        return await self.get(application, scope=scope, lock="FOR UPDATE OF record")
 
-    async def page(self, path: str, *, state: int, after: UUID, limit: int) -> list[Application]:
-        """Those to organisations at a path and below, oldest first; `state` 0 means all."""
+    async def page(
+        self, within: Sequence[str], *, state: int, after: UUID, limit: int
+    ) -> list[Application]:
+        """Those to organisations at paths and below, oldest first; `state` 0 means all."""
         rows = await self._conn.fetch(
             f"""
             {APPLICATION}
@@ -67,7 +71,7 @@ class Applications:
                                   AND newer.owner_epoch > record.owner_epoch)
              ORDER BY record.id LIMIT $5
             """,
-            self._node, path, after, state, limit,
+            self._node, within, after, state, limit,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 
@@ -128,18 +132,19 @@ class Members:
     def __init__(self, conn: "Connection | Pool", sealer: Sealer, node: UUID) -> None:
         self._conn, self._sealer, self._node = conn, sealer, node
 
-    async def get(self, member: UUID) -> Member:
-        """The record of the latest owner.  Raises MemberNotFound."""
+    async def get(self, member: UUID, *, scope: Scope) -> Member:
+        """The record of the latest owner.  Raises MemberNotFound, OutsideScope."""
         row = await self._conn.fetchrow(
             f"{MEMBER} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1",
             self._node, member,
         )  # fmt: skip
         if row is None:
             raise MemberNotFound(member=f"members/{member}")
+        scope.check(row["path"])
         return self._of(row)
 
-    async def page(self, path: str, *, after: UUID, limit: int) -> list[Member]:
-        """The active ones of organisations at a path and below, in order of admission."""
+    async def page(self, within: Sequence[str], *, after: UUID, limit: int) -> list[Member]:
+        """The active ones of organisations at paths and below, in order of admission."""
         rows = await self._conn.fetch(
             f"""
             {MEMBER}
@@ -148,15 +153,18 @@ class Members:
                                   AND newer.owner_epoch > record.owner_epoch)
              ORDER BY record.id LIMIT $5
             """,
-            self._node, path, after, MemberState.ACTIVE, limit,
+            self._node, within, after, MemberState.ACTIVE, limit,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 
-    async def with_id_number(self, id_number: str) -> list[Member]:
-        """Those of this node that hold the ID number."""
+    async def with_id_number(self, id_number: str, *, within: Sequence[str]) -> list[Member]:
+        """Those of this node, at paths and below, that hold the ID number."""
         rows = await self._conn.fetch(
-            f"{MEMBER} WHERE record.origin = $1 AND person.id_index = $2 ORDER BY record.id",
-            self._node, self._sealer.index("id_number", id_number),
+            f"""
+            {MEMBER}
+             WHERE record.origin = $1 AND {WITHIN} AND person.id_index = $3 ORDER BY record.id
+            """,
+            self._node, within, self._sealer.index("id_number", id_number),
         )  # fmt: skip
         return [self._of(row) for row in rows]
 

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from kit.authority import Scope
 from kit.db import Connection, Pool
+from kit.rows import PATH
 from kit.sealing import Sealer
 from services.membership.domain.rosters import Roster, RosterNotFound, RosterState
 from services.membership.domain.rows import Outcome, RowResult, Shown
@@ -19,24 +21,35 @@ class Rosters:
     def __init__(self, conn: "Connection | Pool", sealer: Sealer) -> None:
         self._conn, self._sealer = conn, sealer
 
-    async def get(self, roster: UUID, *, lock: str = "") -> Roster:
-        """Raises RosterNotFound."""
+    async def get(self, roster: UUID, *, scope: Scope | None, lock: str = "") -> Roster:
+        """One roster.
+
+        Args:
+            scope: None: for the import itself.
+
+        Raises:
+            RosterNotFound, OutsideScope
+        """
         row = await self._conn.fetchrow(
-            f"SELECT {COLUMNS} FROM rosters WHERE id = $1 {lock}", roster
+            f"SELECT {COLUMNS}, {PATH} FROM rosters record WHERE id = $1 {lock}", roster
         )
         if row is None:
             raise RosterNotFound(roster=f"rosters/{roster}")
+        values = dict(row)
+        path = values.pop("path")
+        if scope is not None:
+            scope.check(path)
         return Roster(
             **{
-                **row,
+                **values,
                 "state": RosterState(row["state"]),
                 "unread_sheets": tuple(row["unread_sheets"]),
             }
         )
 
-    async def lock(self, roster: UUID) -> Roster:
+    async def lock(self, roster: UUID, *, scope: Scope | None) -> Roster:
         """Like `get`, and holds the row until the transaction ends."""
-        return await self.get(roster, lock="FOR UPDATE")
+        return await self.get(roster, scope=scope, lock="FOR UPDATE OF record")
 
     async def add(self, roster: Roster) -> None:
         await self._conn.execute(

@@ -96,7 +96,7 @@ class Importer:
         try:
             async with self._alone(roster) as alone:
                 if alone:
-                    await self._import(await self._means.reads.rosters.get(roster))
+                    await self._import(await self._means.reads.rosters.get(roster, scope=None))
                     self._failures.pop(roster, None)
         except PASSING:
             raise
@@ -113,7 +113,7 @@ class Importer:
         self._failures[roster] = (count, time.monotonic() + PAUSE * 2 ** (count - 1))
         if count >= MOST_FAILURES:
             with suppress(Overtaken, RosterNotFound):
-                held = await self._means.reads.rosters.get(roster)
+                held = await self._means.reads.rosters.get(roster, scope=None)
                 await self._save(held.give_up())
             del self._failures[roster]
 
@@ -196,7 +196,7 @@ class Importer:
                 # Someone has joined meanwhile: look again.
 
     async def _check_in_step(self, store: Store, roster: Roster, done: int) -> None:
-        held = await store.rosters.lock(roster.id)
+        held = await store.rosters.lock(roster.id, scope=None)
         if held.done_rows != done or held.state is not roster.state:
             raise Overtaken(roster.name)
 
@@ -218,7 +218,7 @@ class Importer:
     async def _save(self, roster: Roster) -> None:
         """Save what has changed but for the counts; what has ended needs its content no more."""
         async with self._means.database.transaction() as store:
-            held = await store.rosters.lock(roster.id)
+            held = await store.rosters.lock(roster.id, scope=None)
             if held.state not in AT_WORK:
                 raise Overtaken(str(roster.id))
             await store.rosters.save(roster)

@@ -2,9 +2,9 @@
 
 from uuid import UUID
 
+from kit.authority import scope
 from kit.headers import new_header, new_salt
 from kit.ids import uuid7
-from kit.organizations import organization_in
 from kit.rpc import Call, Page
 from services.membership import events
 from services.membership.domain import members as domain
@@ -18,16 +18,16 @@ class Applications:
         self._means = means
 
     async def get(self, application: UUID) -> Application:
-        return await self._means.reads.applications.get(application)
+        return await self._means.reads.applications.get(application, scope=scope.get())
 
     async def page(
         self, parent: str, *, state: int, page: Page
     ) -> tuple[list[Application], str | None]:
         """Those to `parent` and all below, oldest first, and the key of the next page."""
         reads = self._means.reads
-        above = await reads.organizations.parent(parent)
+        within = await reads.organizations.within(parent, scope.get())
         found = await reads.applications.page(
-            above.path, state=state, after=page.after(), limit=page.size + 1
+            within, state=state, after=page.after(), limit=page.size + 1
         )
         return page.cut(found)
 
@@ -39,15 +39,13 @@ class Applications:
             full_name=full_name, id_number=id_number, phone=phone, today=beijing_date(at),
             path="application.person.",
         )  # fmt: skip
-        organization = organization_in(parent, field="parent")
         async with self._means.database.transaction() as store:
+            organization = await store.organizations.of_new(parent, scope.get())
             if earlier := await store.calls.earlier(call, Application):
                 return earlier
-            await store.organizations.check_writable(
-                organization, home=self._means.home, node=self._means.node, name=parent
-            )
+            organization.check_writable(home=self._means.home.path, node=self._means.node)
             application, fact = domain.apply(
-                id=uuid7(), header=new_header(self._means.node), organization=organization,
+                id=uuid7(), header=new_header(self._means.node), organization=organization.id,
                 person=person, at=at,
             )  # fmt: skip
             change = events.change(application, fact)
@@ -60,9 +58,9 @@ class Applications:
 
     async def approve(self, name: UUID, *, call: Call) -> Application:
         async with self._means.database.transaction() as store:
+            application = await store.applications.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Application):
                 return earlier
-            application = await store.applications.lock(name)
             approved, member, decision, admission = application.approve(
                 by=call.caller, at=self._means.clock(), member=uuid7(), salt=new_salt()
             )
@@ -77,9 +75,9 @@ class Applications:
 
     async def reject(self, name: UUID, *, reason: str, call: Call) -> Application:
         async with self._means.database.transaction() as store:
+            application = await store.applications.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Application):
                 return earlier
-            application = await store.applications.lock(name)
             rejected, fact = application.reject(
                 by=call.caller, at=self._means.clock(), reason=reason
             )
@@ -96,16 +94,16 @@ class Members:
         self._means = means
 
     async def get(self, member: UUID) -> Member:
-        return await self._means.reads.members.get(member)
+        return await self._means.reads.members.get(member, scope=scope.get())
 
     async def page(self, parent: str, *, page: Page) -> tuple[list[Member], str | None]:
         """Those of `parent` and all below, in order of admission, and the key of the next page."""
         reads = self._means.reads
-        above = await reads.organizations.parent(parent)
-        found = await reads.members.page(above.path, after=page.after(), limit=page.size + 1)
+        within = await reads.organizations.within(parent, scope.get())
+        found = await reads.members.page(within, after=page.after(), limit=page.size + 1)
         return page.cut(found)
 
     async def search(self, id_number: str) -> list[Member]:
-        """Those of this node that hold the ID number."""
+        """Those of this node that hold the ID number, as far as the caller may read them."""
         number = id_number_of(id_number, today=beijing_date(self._means.clock()))
-        return await self._means.reads.members.with_id_number(number)
+        return await self._means.reads.members.with_id_number(number, within=scope.get().places())

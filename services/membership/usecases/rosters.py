@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from uuid import UUID
 
+from kit.authority import scope
 from kit.ids import uuid7
-from kit.organizations import organization_in
 from kit.rpc import Call, Page, PageTokenForeign, uuid_in
 from services.membership.domain.rosters import (
     Roster,
@@ -65,23 +65,21 @@ class Rosters:
         self, parent: str, *, file_name: str, size_bytes: int, sha256: bytes, preview: bool,
         call: Call,
     ) -> Roster:  # fmt: skip
-        organization = organization_in(parent, field="parent")
-        roster = announce_roster(
-            id=uuid7(), organization=organization, file_name=file_name, size_bytes=size_bytes,
-            sha256=sha256, preview=preview,
-        )  # fmt: skip
         async with self._means.database.transaction() as store:
+            organization = await store.organizations.of_new(parent, scope.get())
             if earlier := await store.calls.earlier(call, Roster):
                 return earlier
-            await store.organizations.check_writable(
-                organization, home=self._means.home, node=self._means.node, name=parent
-            )
+            roster = announce_roster(
+                id=uuid7(), organization=organization.id, file_name=file_name,
+                size_bytes=size_bytes, sha256=sha256, preview=preview,
+            )  # fmt: skip
+            organization.check_writable(home=self._means.home.path, node=self._means.node)
             await store.rosters.add(roster)
             await store.calls.answer(call, roster)
         return roster
 
     async def get(self, roster: UUID) -> Roster:
-        return await self._means.reads.rosters.get(roster)
+        return await self._means.reads.rosters.get(roster, scope=scope.get())
 
     async def receive(self, roster: UUID, offset: int | None, content: bytes) -> Roster:
         """Keep a part; with the last one the import begins, or the file is refused.
@@ -90,7 +88,7 @@ class Rosters:
             offset: where it begins; None: where the part before ended.
         """
         async with self._means.database.transaction() as store:
-            held = await store.rosters.lock(roster)
+            held = await store.rosters.lock(roster, scope=scope.get())
             place = held.received_bytes
             received, fresh = held.receive(place if offset is None else offset, content)
             if fresh:
@@ -106,12 +104,13 @@ class Rosters:
     async def commit(self, name: UUID, *, call: Call) -> Roster:
         """Import what was checked.  Each row is checked again: the world may have moved."""
         async with self._means.database.transaction() as store:
+            roster = await store.rosters.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Roster):
                 return earlier
-            committed = (await store.rosters.lock(name)).commit()
+            committed = roster.commit()
             await store.rosters.save(committed)
             await store.rosters.begin_again(name)
-            committed = await store.rosters.get(name)
+            committed = await store.rosters.get(name, scope=scope.get())
             await store.calls.answer(call, committed)
         self._progress.uploaded.set()
         return committed
@@ -119,9 +118,10 @@ class Rosters:
     async def discard(self, name: UUID, *, call: Call) -> Roster:
         """Give a roster up before it has changed anything."""
         async with self._means.database.transaction() as store:
+            roster = await store.rosters.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Roster):
                 return earlier
-            discarded = (await store.rosters.lock(name)).discard()
+            discarded = roster.discard()
             await store.rosters.save(discarded)
             await store.rosters.forget_content(name)
             await store.calls.answer(call, discarded)

@@ -1,45 +1,45 @@
 """The table of notices: own ones, and copies of those of the nodes above."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from kit.authority import Scope
 from kit.db import Connection, Pool
 from kit.headers import Header
 from kit.log import Change
-from kit.rows import columns_of
+from kit.rows import PATH, WITHIN, columns_of
 from services.notify.domain.notices import Notice, NoticeNotFound, ReadCount, count_id
 from smartunion.notify.v1.records_pb2 import PublicNotice, PublicReadCount
 
-COLUMNS = """notice.id, notice.origin, notice.version, notice.hash, notice.public,
-             (SELECT coalesce(sum(readers), 0)::bigint FROM read_counts
-               WHERE notice = notice.id AND notice_origin = notice.origin) AS readers"""
+NOTICE = f"""
+    SELECT record.id, record.origin, record.version, record.hash, record.public, {PATH},
+           (SELECT coalesce(sum(readers), 0)::bigint FROM read_counts
+             WHERE notice = record.id AND notice_origin = record.origin) AS readers
+      FROM notices record
+"""
 
 
 class Notices:
     def __init__(self, conn: "Connection | Pool", node: UUID) -> None:
         self._conn, self._node = conn, node
 
-    async def get(self, notice: UUID) -> Notice:
-        """One notice.  Raises NoticeNotFound."""
-        row = await self._conn.fetchrow(
-            f"SELECT {COLUMNS} FROM notices notice WHERE id = $1", notice
-        )
+    async def get(self, notice: UUID, *, scope: Scope) -> Notice:
+        """One notice.  Raises NoticeNotFound, OutsideScope."""
+        row = await self._conn.fetchrow(f"{NOTICE} WHERE record.id = $1", notice)
         if row is None:
             raise NoticeNotFound(notice=f"notices/{notice}")
+        scope.check_line(row["path"])
         return self._of(row)
 
-    async def page(self, path: str, *, before: UUID, limit: int) -> list[Notice]:
-        """Those to organisations at a path and below, newest first."""
+    async def page(self, within: Sequence[str], *, before: UUID, limit: int) -> list[Notice]:
+        """Those to organisations at paths and below, newest first."""
         rows = await self._conn.fetch(
             f"""
-            SELECT {COLUMNS} FROM notices notice
-             WHERE id < $2 AND organization IN (
-                   SELECT id FROM organizations
-                    WHERE path = $1 OR path >= $1 || '.' AND path < $1 || '/')
-             ORDER BY id DESC LIMIT $3
+            {NOTICE} WHERE record.id < $1 AND {WITHIN} ORDER BY record.id DESC LIMIT $3
             """,
-            path, before, limit,
+            before, within, limit,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 

@@ -7,12 +7,13 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError
 
+from kit.authority import Scope
 from kit.db import Connection, Pool
 from kit.envelopes import open_with, seal_to
 from kit.headers import Header
 from kit.log import Change
 from kit.organizations import Level
-from kit.rows import columns_of
+from kit.rows import PATH, WITHIN, columns_of
 from kit.sealing import Sealer
 from services.notify.domain.voices import (
     Action,
@@ -35,25 +36,27 @@ class Keys:
     """Opens envelopes that other nodes sealed for this one."""
 
 
-VOICE = """
-    SELECT voice.id, voice.origin, voice.version, voice.hash, voice.public, member, text
-      FROM voices voice LEFT JOIN raisings ON raisings.voice = voice.id AND voice.origin = $1
+VOICE = f"""
+    SELECT record.id, record.origin, record.version, record.hash, record.public, {PATH},
+           member, text
+      FROM voices record LEFT JOIN raisings ON voice = record.id AND record.origin = $1
 """
 # How it stands at this node: see domain.voices.Voice.state_at.
 STATE_HERE = f"""
-    CASE WHEN voice.origin <> $1
+    CASE WHEN record.origin <> $1
               AND NOT EXISTS (
                   WITH RECURSIVE way AS (
                       SELECT addressee FROM handlings
-                       WHERE (voice, voice_origin, origin) = (voice.id, voice.origin, voice.origin)
+                       WHERE (voice, voice_origin) = (record.id, record.origin)
+                         AND origin = record.origin
                        UNION
                       SELECT step.addressee FROM way JOIN handlings step ON origin = way.addressee
-                       WHERE (voice, voice_origin) = (voice.id, voice.origin))
+                       WHERE (voice, voice_origin) = (record.id, record.origin))
                   SELECT FROM way WHERE addressee = $1)
          THEN {VoiceState.ELSEWHERE:d}
          ELSE {VoiceState.WAITING:d} + coalesce(
               (SELECT max(action) FROM handlings
-                WHERE voice = voice.id AND voice_origin = voice.origin AND origin = $1), 0) END
+                WHERE voice = record.id AND voice_origin = record.origin AND origin = $1), 0) END
 """
 STEPS = """
     SELECT step.*, text
@@ -69,22 +72,35 @@ class Voices:
     def __init__(self, conn: "Connection | Pool", keys: Keys, node: UUID) -> None:
         self._conn, self._keys, self._node = conn, keys, node
 
-    async def get(self, voice: UUID, *, lock: str = "") -> Voice:
-        """One voice, with the texts that may be read here.  Raises VoiceNotFound."""
+    async def get(self, voice: UUID, *, scope: Scope, lock: str = "") -> Voice:
+        """One voice, with the texts that may be read here.  Raises VoiceNotFound, OutsideScope."""
         rows = await self._conn.fetch(
-            f"{VOICE} WHERE voice.id = $2 ORDER BY voice.origin = $1 DESC LIMIT 1 {lock}",
+            f"{VOICE} WHERE record.id = $2 ORDER BY record.origin = $1 DESC LIMIT 1 {lock}",
             self._node, voice,
+        )  # fmt: skip
+        if not rows:
+            raise VoiceNotFound(voice=f"voices/{voice}")
+        scope.check(rows[0]["path"])
+        return (await self._with_steps(rows, texts=True))[0]
+
+    async def lock(self, voice: UUID, *, scope: Scope) -> Voice:
+        """Like `get`, and holds the row until the transaction ends."""
+        return await self.get(voice, scope=scope, lock="FOR UPDATE OF record")
+
+    async def of_member(self, voice: UUID, member: UUID) -> Voice:
+        """One that a member raised.  Raises VoiceNotFound."""
+        rows = await self._conn.fetch(
+            f"{VOICE} WHERE record.id = $2 AND record.origin = $1 AND member = $3",
+            self._node, voice, member,
         )  # fmt: skip
         if not rows:
             raise VoiceNotFound(voice=f"voices/{voice}")
         return (await self._with_steps(rows, texts=True))[0]
 
-    async def lock(self, voice: UUID) -> Voice:
-        """Like `get`, and holds the row until the transaction ends."""
-        return await self.get(voice, lock="FOR UPDATE OF voice")
-
-    async def page(self, path: str, *, state_here: int, after: UUID, limit: int) -> list[Voice]:
-        """Those of organisations at a path and below, oldest first, without texts.
+    async def page(
+        self, within: Sequence[str], *, state_here: int, after: UUID, limit: int
+    ) -> list[Voice]:
+        """Those of organisations at paths and below, oldest first, without texts.
 
         Args:
             state_here: a VoiceState at this node; 0 for all.
@@ -92,13 +108,10 @@ class Voices:
         rows = await self._conn.fetch(
             f"""
             {VOICE}
-             WHERE organization IN (
-                   SELECT id FROM organizations
-                    WHERE path = $2 OR path >= $2 || '.' AND path < $2 || '/')
-               AND voice.id > $3 AND ($4 = 0 OR $4 = {STATE_HERE})
-             ORDER BY voice.id LIMIT $5
+             WHERE {WITHIN} AND record.id > $3 AND ($4 = 0 OR $4 = {STATE_HERE})
+             ORDER BY record.id LIMIT $5
             """,
-            self._node, path, after, state_here, limit,
+            self._node, within, after, state_here, limit,
         )  # fmt: skip
         return await self._with_steps(rows, texts=False)
 
@@ -106,7 +119,7 @@ class Voices:
         """Those that a member raised, newest first."""
         rows = await self._conn.fetch(
             f"""
-            {VOICE} WHERE member = $2 AND voice.id < $3 ORDER BY voice.id DESC LIMIT $4
+            {VOICE} WHERE member = $2 AND record.id < $3 ORDER BY record.id DESC LIMIT $4
             """,
             self._node, member, before, limit,
         )  # fmt: skip

@@ -2,9 +2,10 @@
 
 from uuid import UUID
 
+from kit.authority import scope
 from kit.headers import new_header
 from kit.ids import uuid7
-from kit.organizations import OrganizationAbove, organization_in
+from kit.organizations import OrganizationAbove
 from kit.rpc import Call, Page
 from services.notify import events
 from services.notify.domain.notices import Notice, post
@@ -16,13 +17,13 @@ class Notices:
         self._means = means
 
     async def get(self, notice: UUID) -> Notice:
-        return await self._means.reads.notices.get(notice)
+        return await self._means.reads.notices.get(notice, scope=scope.get())
 
     async def page(self, parent: str, *, page: Page) -> tuple[list[Notice], str | None]:
         """Those to `parent` and all below, newest first, and the key of the next page."""
         reads = self._means.reads
-        above = await reads.organizations.parent(parent)
-        found = await reads.notices.page(above.path, before=page.before(), limit=page.size + 1)
+        within = await reads.organizations.within(parent, scope.get())
+        found = await reads.notices.page(within, before=page.before(), limit=page.size + 1)
         return page.cut(found)
 
     async def create(
@@ -33,15 +34,14 @@ class Notices:
         Raises:
             OrganizationNotFound, OrganizationAbove: if it is not this node's to address.
         """
-        organization = organization_in(parent, field="parent")
         async with self._means.database.transaction() as store:
+            addressed = await store.organizations.of_new(parent, scope.get())
             if earlier := await store.calls.earlier(call, Notice):
                 return earlier
-            addressed = await store.organizations.get(organization, name=parent)
             if not addressed.is_within(self._means.home.path):
                 raise OrganizationAbove(organization=addressed.name)
             notice, fact = post(
-                id=uuid7(), header=new_header(self._means.node), organization=organization,
+                id=uuid7(), header=new_header(self._means.node), organization=addressed.id,
                 title=title, text=text, expire_seconds=expire_seconds, at=self._means.clock(),
             )  # fmt: skip
             change = events.notice_change(notice, fact)

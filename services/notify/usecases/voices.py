@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 from uuid import UUID
 
+from kit.authority import scope
 from kit.headers import new_header, new_salt
 from kit.ids import uuid7
 from kit.keys import NodeKeys
@@ -17,7 +18,6 @@ from services.notify.domain.voices import (
     Step,
     Voice,
     VoiceHandled,
-    VoiceNotFound,
     raise_voice,
 )
 from services.notify.store.voices import sealed_reply, sealed_voice
@@ -39,16 +39,16 @@ class Voices:
         return self._means.node
 
     async def get(self, voice: UUID) -> Voice:
-        return await self._means.reads.voices.get(voice)
+        return await self._means.reads.voices.get(voice, scope=scope.get())
 
     async def page(
         self, parent: str, *, state_here: int, page: Page
     ) -> tuple[list[Voice], str | None]:
         """Those of `parent` and all below, oldest first, and the key of the next page."""
         reads = self._means.reads
-        above = await reads.organizations.parent(parent)
+        within = await reads.organizations.within(parent, scope.get())
         found = await reads.voices.page(
-            above.path, state_here=state_here, after=page.after(), limit=page.size + 1
+            within, state_here=state_here, after=page.after(), limit=page.size + 1
         )
         return page.cut(found)
 
@@ -90,9 +90,9 @@ class Voices:
             KeysAway, KeyUnknown: if nothing can be sealed for the node where it was raised.
         """
         async with self._means.database.transaction() as store:
+            voice = await store.voices.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Voice):
                 return earlier
-            voice = await store.voices.lock(name)
             handled, step, fact, sealed = decide(voice)
             changes = [events.handling_change(voice, step, fact, salt=new_salt(), sealed=sealed)]
             if voice.header.copy:
@@ -133,10 +133,7 @@ class Voices:
     async def get_mine(self, name: UUID) -> Voice:
         """Raises VoiceNotFound unless the member who calls has raised it."""
         member = await member_who_calls(self._means)
-        voice = await self._means.reads.voices.get(name)
-        if voice.member != member.id:
-            raise VoiceNotFound(voice=voice.name)
-        return voice
+        return await self._means.reads.voices.of_member(name, member.id)
 
     async def page_of_mine(self, page: Page) -> tuple[list[Voice], str | None]:
         """Those of the member who calls, newest first, and the key of the next page."""

@@ -27,7 +27,7 @@ from kit import frames, trust
 from kit.db import Connection, Pool
 from kit.ids import utc_now
 from kit.log_service import ChannelUnknown
-from kit.records import CHANNELS, DOWN
+from kit.records import DOWN, TRAVELLING
 from kit.rpc import Call
 from kit.sealing import Sealer
 from kit.trust import NodeKey
@@ -623,8 +623,8 @@ class Sync:
         if service not in self.services:
             known = ", ".join(self.services)
             raise domain.ServiceUnknown(service=service[:50], known=known)
-        if channel not in CHANNELS:
-            raise ChannelUnknown(channel=repr(channel[:50]))
+        if channel not in TRAVELLING:
+            raise ChannelUnknown(channel=repr(channel[:50]), known=", ".join(TRAVELLING))
         if origin != self.own.id and origin not in await self.nodes():
             raise domain.NodeUnknown(node=f"nodes/{origin}")
         return StreamKey(origin, service, channel)
@@ -666,7 +666,7 @@ def key_of(stream: frame_pb2.Stream) -> StreamKey:
     Raises:
         StreamMalformed: if it can be none.
     """
-    named = re.fullmatch("[a-z]{1,32}", stream.service) and stream.channel in CHANNELS
+    named = re.fullmatch("[a-z]{1,32}", stream.service) and stream.channel in TRAVELLING
     if len(stream.origin) != 16 or not named:
         raise domain.StreamMalformed()
     return StreamKey(UUID(bytes=stream.origin), stream.service, stream.channel)

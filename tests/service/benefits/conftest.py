@@ -22,7 +22,8 @@ from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as service
 from services.benefits.config import Settings
 from tests.eventually import eventually
-from tests.service.benefits.counter import Counter
+from tests.offices import open_at
+from tests.service.benefits.counter import OFFICER, Counter
 from tests.service.conftest import on
 
 
@@ -48,11 +49,11 @@ async def make_settings(postgres: str, template: str, folder: Path) -> Settings:
     for key in ("data.key", "token.key", "node.key"):
         (folder / key).write_text(secrets.token_hex(32))
     nobody = f"127.0.0.1:{ports.free()}"
-    node = uuid7()
+    node, url = uuid7(), on(postgres, await fresh(postgres, template))
+    await open_at(url, node, OFFICER, "51")
     return Settings(
         **DevelopmentIssuer(folder, node).settings,
-        database_url=on(postgres, await fresh(postgres, template)),
-        listen=f"127.0.0.1:{ports.free()}", profile="development", node=node,
+        database_url=url, listen=f"127.0.0.1:{ports.free()}", profile="development", node=node,
         node_name="四川", organization="51", level="province", secrets=folder,
         peers={"sync": nobody, "membership": nobody},
     )  # fmt: skip

@@ -226,7 +226,7 @@ async def test_a_programme_has_one_share_a_node_and_times_in_order(counter: Coun
     told = await counter.refusal(counter.a_programme(claim_end_time=now - 2 * HOUR))
     assert told.reason == "TIMES_OUT_OF_ORDER"
     told = await counter.refusal(counter.a_programme(parent="organizations/0"))
-    assert told.reason == "ORGANIZATION_ABOVE"
+    assert told.reason == "OUTSIDE_SCOPE"
 
 
 async def test_lists_of_programmes_and_coupons_come_in_pages(counter: Counter) -> None:

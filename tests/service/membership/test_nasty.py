@@ -4,7 +4,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
@@ -52,7 +52,7 @@ def a_request(desk: Desk, method: str, application: str, roster: str) -> Any:
         "GetOrganization": desk.street, "GetApplication": application, "GetRoster": roster,
         "ApproveApplication": application, "RejectApplication": application,
         "GetMember": f"members/{UUID(int=1)}", "ListRosterRows": roster, "CommitRoster": roster,
-        "DiscardRoster": roster,
+        "DiscardRoster": roster, "DismissOfficer": f"offices/{UUID(int=1)}",
     }  # fmt: skip
     if method == "CreateApplication":
         return desk.an_application(2)
@@ -61,6 +61,8 @@ def a_request(desk: Desk, method: str, application: str, roster: str) -> Any:
     request = getattr(pb, f"{method}Request")()
     if "reason" in request.DESCRIPTOR.fields_by_name:
         request.reason = "材料不全"
+    if method == "AppointOfficer":
+        request.office.CopyFrom(pb.Office(holder=f"officers/{uuid4()}", role=pb.Office.RIGHTS))
     if method == "CreateRoster":
         request.roster.CopyFrom(pb.Roster(file_name="a", size_bytes=1, sha256=sha256(b"")))
     if "parent" in request.DESCRIPTOR.fields_by_name:

@@ -22,8 +22,9 @@ from node.issuer import DevelopmentIssuer
 from services.notify import __main__ as service
 from services.notify.config import Settings
 from tests.eventually import eventually
+from tests.offices import open_at
 from tests.service.conftest import on
-from tests.service.notify.counter import Counter
+from tests.service.notify.counter import OFFICER, Counter
 
 NUMBERS = count(1)
 
@@ -49,10 +50,11 @@ async def make_settings(postgres: str, template: str, folder: Path) -> Settings:
     for key in ("data.key", "token.key", "node.key"):
         (folder / key).write_text(secrets.token_hex(32))
     peers = {name: f"127.0.0.1:{ports.free()}" for name in ("sync", "membership")}
-    node = uuid7()
+    node, url = uuid7(), on(postgres, name)
+    await open_at(url, node, OFFICER, "51")
     return Settings(
         **DevelopmentIssuer(folder, node).settings,
-        database_url=on(postgres, name), listen=f"127.0.0.1:{ports.free()}",
+        database_url=url, listen=f"127.0.0.1:{ports.free()}",
         profile="development", node=node, node_name="四川", organization="51",
         level="province", secrets=folder, peers=peers,
     )  # fmt: skip

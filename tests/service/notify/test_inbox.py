@@ -115,7 +115,7 @@ async def test_a_notice_of_20000_characters_is_taken_and_listed_fifty_times(
 
 async def test_no_notice_is_addressed_above_the_node(notify: Counter) -> None:
     told = await notify.refusal(notify.a_notice(parent="organizations/0"))
-    assert told.reason == "ORGANIZATION_ABOVE"
+    assert told.reason == "OUTSIDE_SCOPE"
     told = await notify.refusal(notify.a_notice(parent="organizations/44"))
     assert told.reason == "ORGANIZATION_NOT_FOUND"
 

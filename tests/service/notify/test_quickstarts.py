@@ -9,10 +9,16 @@ import pytest
 from node.issuer import DevelopmentIssuer
 from services.membership.config import Settings
 from services.notify.config import Settings as NotifySettings
+from smartunion.event.v1 import access_pb2
 from tests.callers import OF_A_NODE
+from tests.eventually import eventually
+from tests.offices import explained
 from tests.pages import ROOT, Page
+from tests.service.conftest import calling
+from tests.service.desk import HOME
 from tests.service.notify.conftest import make_settings, serving
 
+ADMIN = "officers/admin"
 PACKAGES = ROOT / "build" / "js" / "node_modules"
 """`make js` puts there what the page for Node.js tells to install."""
 
@@ -26,14 +32,25 @@ async def notify(
     peers = {**alone.peers, "membership": shared.listen}
     same = shared.model_dump(include=OF_A_NODE)
     settings = alone.model_copy(update={**same, "peers": peers})
-    async with serving(settings):
+    async with calling(shared) as desk, serving(settings):
+        for role in ("CHAIR", "NODE_OPERATOR"):
+            await desk.appoint(ADMIN, HOME, role)
+
+        async def heard() -> None:
+            found = await explained(
+                settings.listen, desk.as_officer(ADMIN),
+                "smartunion.notify.v1.NotifyService.CreateNotice", HOME,
+            )  # fmt: skip
+            assert found.finding == access_pb2.Explanation.ALLOWED
+
+        await eventually(heard)
         yield settings
 
 
 def page_of(name: str, folder: Path, shared: Settings, notify: NotifySettings) -> Page:
     """A page at a node with these services."""
     page = Page(name, folder)
-    token = DevelopmentIssuer(shared.secrets, shared.node).token("officers/admin")
+    token = DevelopmentIssuer(shared.secrets, shared.node).token(ADMIN)
     page.node(token, membership=shared.listen, notify=notify.listen)
     page.config(shared.secrets, shared.node)
     return page

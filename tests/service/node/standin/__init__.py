@@ -9,6 +9,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from node.services import OFFICERS
+
 
 class Settings(BaseSettings):
     """Takes what the real ones take."""
@@ -28,7 +30,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     server.add_insecure_port(settings.listen)
     await server.start()
-    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    for part in ("", OFFICERS):
+        await servicer.set(part, health_pb2.HealthCheckResponse.SERVING)
     await stop.wait()
     await server.stop(1)
 

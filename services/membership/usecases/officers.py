@@ -1,0 +1,101 @@
+"""Officers: appointed, dismissed, and the first of them."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from kit.authority import Role, scope
+from kit.headers import new_header
+from kit.ids import uuid7
+from kit.offices import Offices
+from kit.rpc import Call, Page
+from services.membership import events
+from services.membership.domain import officers as domain
+from services.membership.domain.officers import Office
+from services.membership.store import Store
+from services.membership.usecases import Means
+
+EVER = datetime.min.replace(tzinfo=UTC)
+SERVICE = "services/membership"
+
+
+class Officers:
+    def __init__(self, means: Means, offices: Offices) -> None:
+        self._means, self._offices = means, offices
+
+    async def page(
+        self, parent: str, *, show_ended: bool, page: Page
+    ) -> tuple[list[Office], str | None]:
+        """Those of `parent` and all below, oldest first, and the key of the next page."""
+        reads = self._means.reads
+        within = await reads.organizations.within(parent, scope.get())
+        found = await reads.officers.page(
+            within, ending_after=EVER if show_ended else self._means.clock(),
+            after=page.after(), limit=page.size + 1,
+        )  # fmt: skip
+        return page.cut(found)
+
+    async def appoint(
+        self, parent: str, *, holder: str, role: Role, begin_time: datetime | None,
+        end_time: datetime | None, call: Call,
+    ) -> Office:  # fmt: skip
+        async with self._means.database.transaction() as store:
+            organization = await store.organizations.of_new(parent, scope.get())
+            if earlier := await store.calls.earlier(call, Office):
+                return earlier
+            organization.check_writable(home=self._means.home.path, node=self._means.node)
+            office, fact = domain.appoint(
+                id=uuid7(), header=new_header(self._means.node), holder=holder,
+                organization=organization.id, role=role, begin_time=begin_time, end_time=end_time,
+                by=call.caller, at=self._means.clock(),
+            )  # fmt: skip
+            await store.officers.lock_appointing()
+            await store.officers.check_free(office)
+            await _add(store, office, fact)
+            await store.calls.answer(call, office)
+        await self._committed()
+        return office
+
+    async def dismiss(self, name: UUID, *, call: Call) -> Office:
+        async with self._means.database.transaction() as store:
+            office = await store.officers.lock(name, scope=scope.get())
+            if earlier := await store.calls.earlier(call, Office):
+                return earlier
+            dismissed, fact = office.dismiss(by=call.caller, at=self._means.clock())
+            change = events.office_change(dismissed, fact)
+            await store.officers.save_end(dismissed, change)
+            await store.outbox.put(change)
+            await store.calls.answer(call, dismissed)
+        await self._committed()
+        return dismissed
+
+    async def appoint_first(self, subject: str) -> None:
+        """Where the node's own organisation has no chair, somebody must be able to begin: the
+        subject becomes its chair and the node's operator.  Empty: nobody does."""
+        if not subject:
+            return
+        home, at = self._means.home, self._means.clock()
+        async with self._means.database.transaction() as store:
+            await store.officers.lock_appointing()
+            if await store.officers.has_chair(home.id, at=at):
+                return
+            for role in (Role.CHAIR, Role.NODE_OPERATOR):
+                await _add(
+                    store,
+                    *domain.appoint(
+                        id=uuid7(), header=new_header(self._means.node),
+                        holder=f"officers/{subject}", organization=home.id, role=role,
+                        by=SERVICE, at=at,
+                    ),
+                )  # fmt: skip
+        self._means.committed()
+
+    async def _committed(self) -> None:
+        """The next call is decided by what was committed, here at once."""
+        self._means.committed()
+        await self._offices.refresh()
+
+
+async def _add(store: Store, office: Office, fact: domain.OfficerAppointed) -> None:
+    change = events.office_change(office, fact)
+    await store.officers.add(office, change)
+    await store.outbox.put(change)

@@ -1,0 +1,459 @@
+"""A whole node, and officers of every kind at every method: who is let in, and who is not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+
+from kit.authority import Role
+from kit.carrier import Carrier
+from kit.copies import Copies
+from kit.frames import Line
+from kit.ids import uuid7
+from kit.organizations import organization_id
+from kit.records import group_hash, record_hash
+from kit.rpc import CHANNEL_OPTIONS, Refused, refused, rule_of
+from node import ports
+from services.benefits import __main__ as benefits
+from services.benefits.config import Settings as BenefitsSettings
+from services.membership import __main__ as membership
+from services.membership.config import Settings
+from services.membership.subscriber import KINDS
+from services.notify import __main__ as notify
+from services.notify.config import Settings as NotifySettings
+from services.sync import __main__ as sync
+from services.sync.config import Settings as SyncSettings
+from services.sync.domain import StreamMalformed
+from services.sync.usecases import key_of
+from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
+from smartunion.event.v1 import access_pb2
+from smartunion.membership.v1 import membership_pb2, membership_pb2_grpc
+from smartunion.membership.v1.records_pb2 import PublicOffice
+from smartunion.notify.v1 import notify_pb2, notify_pb2_grpc
+from smartunion.sync.v1 import (
+    directive_pb2,
+    directive_pb2_grpc,
+    frame_pb2,
+    sync_pb2,
+    sync_pb2_grpc,
+)
+from tests import offices
+from tests.builders import an_id_number, sha256
+from tests.callers import calling_as
+from tests.eventually import eventually
+from tests.service.conftest import make_settings, on
+
+SERVED: dict[str, list[tuple[Any, Any]]] = {
+    "membership": [(membership_pb2, membership_pb2_grpc)],
+    "benefits": [(benefits_pb2, benefits_pb2_grpc)],
+    "notify": [(notify_pb2, notify_pb2_grpc)],
+    "sync": [(sync_pb2, sync_pb2_grpc), (directive_pb2, directive_pb2_grpc)],
+}
+STREET, LOOK_ALIKE, SIBLING = "510104017", "51010401", "510108"
+"""The path of a record in the street begins with that of the look-alike, which is not above it."""
+CHAIR = "officers/li-na"
+STRANGERS = {"sibling": SIBLING, "look-alike": LOOK_ALIKE}
+COUNTY = "officers/county"
+
+
+def methods() -> Iterator[tuple[str, MethodDescriptor]]:
+    """Every method that is open to officers, with the service that serves it."""
+    for service, modules in SERVED.items():
+        for module, _ in modules:
+            for described in module.DESCRIPTOR.services_by_name.values():
+                for method in described.methods:
+                    if rule_of(described.full_name, method.name).access == access_pb2.OFFICER:
+                        yield service, method
+
+
+METHODS = list(methods())
+
+
+@dataclass
+class Node:
+    """A node whose four services run."""
+
+    settings: dict[str, Any]
+    channels: dict[str, grpc.aio.Channel]
+    pools: "dict[str, asyncpg.Pool[Any]]"
+    records: dict[str, str] = field(default_factory=dict)
+    """The names of what its chair has made in the street."""
+
+    def metadata(self, caller: str) -> tuple[tuple[str, str], ...]:
+        settings = self.settings["membership"]
+        return calling_as(caller, settings.secrets, settings.node)
+
+    async def ask(self, request: Any, *, by: str = CHAIR) -> Any:
+        """The answer to a request, whose name says what is asked; the first of a stream."""
+        name = type(request).__name__.removesuffix("Request")
+        for service, modules in SERVED.items():
+            for module, stubs in modules:
+                for described in module.DESCRIPTOR.services_by_name.values():
+                    if name in described.methods_by_name:
+                        stub = getattr(stubs, f"{described.name}Stub")(self.channels[service])
+                        metadata = self.metadata(by) if by else ()
+                        return await answered(
+                            getattr(stub, name), described.methods_by_name[name], request, metadata
+                        )
+        raise LookupError(name)
+
+    async def refusal(self, request: Any, *, by: str) -> Refused | None:
+        """Why a request is refused; None if it is not."""
+        try:
+            await self.ask(request, by=by)
+        except grpc.aio.AioRpcError as error:
+            return refused(error)
+        return None
+
+    async def appoint(self, holder: str, code: str, *roles: Role) -> None:
+        """At all four services, as if membership had announced it."""
+        for pool in self.pools.values():
+            async with pool.acquire() as conn:
+                node = self.settings["membership"].node
+                await offices.appoint(conn, node, holder, code, *roles)
+
+
+async def answered(call: Any, method: MethodDescriptor, request: Any, metadata: Any) -> Any:
+    if method.client_streaming:
+        return await call(iter([request]), metadata=metadata, timeout=20)
+    if not method.server_streaming:
+        return await call(request, metadata=metadata, timeout=20)
+    stream = call(request, metadata=metadata, timeout=20)
+    try:
+        return await anext(aiter(stream))
+    finally:
+        stream.cancel()
+
+
+@pytest.fixture(scope="module")
+async def node(
+    postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Node]:
+    folder = tmp_path_factory.mktemp("whole")
+    first = await make_settings(postgres, template, folder)
+    addresses = {name: f"127.0.0.1:{ports.free()}" for name in SERVED}
+    urls = {"membership": first.database_url}
+    conn = await asyncpg.connect(postgres)
+    for name in ("benefits", "notify", "sync"):
+        urls[name] = on(postgres, f"{name}_{uuid4().hex}")
+        await conn.execute(f"CREATE DATABASE {urls[name].rpartition('/')[2]} TEMPLATE {template}")
+    await conn.close()
+    kinds: dict[str, Any] = {
+        "membership": Settings, "benefits": BenefitsSettings, "notify": NotifySettings,
+        "sync": SyncSettings,
+    }  # fmt: skip
+    same = first.model_dump(exclude={"first_officer"}) | {"peers": addresses}
+    settings = {
+        name: kind(**same | {"database_url": urls[name], "listen": addresses[name]})
+        for name, kind in kinds.items()
+    }
+    settings["membership"] = settings["membership"].model_copy(
+        update={"first_officer": CHAIR.removeprefix("officers/")}
+    )
+    async with AsyncExitStack() as stack:
+        stop = asyncio.Event()
+        served = [
+            asyncio.create_task(module.serve(settings[name], stop))
+            for name, module in (
+                ("membership", membership), ("benefits", benefits), ("notify", notify),
+                ("sync", sync),
+            )
+        ]  # fmt: skip
+        channels = {
+            name: await stack.enter_async_context(
+                grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+            )
+            for name, address in addresses.items()
+        }
+        pools = {
+            name: await stack.enter_async_context(asyncpg.create_pool(url, min_size=1, max_size=1))
+            for name, url in urls.items()
+        }
+        node = Node(settings, channels, pools)
+        try:
+            await people(node)
+            yield node
+        finally:
+            stop.set()
+            await asyncio.gather(*served)
+
+
+async def people(node: Node) -> None:
+    """Records of the street, and officers who have nothing to do with it."""
+    for request in (sync_pb2.GetNodeRequest(), notify_pb2.ListNoticesRequest(
+        parent=f"organizations/{STREET}"), benefits_pb2.ListProgrammesRequest(),
+        membership_pb2.GetOrganizationRequest(name="organizations/51"),
+    ):  # fmt: skip
+        await eventually(lambda request=request: node.ask(request), within=20)  # type: ignore[misc]
+    await record(node)
+    for pool in node.pools.values():
+        for code, path in ((LOOK_ALIKE, f"0.51.5101.510104.{LOOK_ALIKE}"), ("5", "0.5")):
+            await pool.execute(
+                """
+                INSERT INTO organizations (id, code, display_name, level, path)
+                VALUES ($1, $2, $2, 5, $3)
+                """,
+                organization_id(code), code, path,
+            )  # fmt: skip
+        await pool.execute(  # sync holds but what is above; it would not know these offices at all
+            """
+            INSERT INTO organizations (id, code, display_name, level, path)
+            VALUES ($1, $2, $2, 4, $3) ON CONFLICT DO NOTHING
+            """,
+            organization_id(SIBLING), SIBLING, f"0.51.5101.{SIBLING}",
+        )  # fmt: skip
+    everything = tuple(Role)
+    for name, code in STRANGERS.items():
+        await node.appoint(f"officers/{name}", code, *everything)
+    await node.appoint("officers/look-alike", "5", *everything)
+    await node.appoint(COUNTY, "510104", *everything)
+    for name in (*STRANGERS, "county"):
+
+        async def known(by: str = f"officers/{name}") -> None:
+            for service, described in (
+                ("membership", "smartunion.membership.v1.MembershipService.GetMember"),
+                ("benefits", "smartunion.benefits.v1.BenefitsService.GetCard"),
+                ("notify", "smartunion.notify.v1.NotifyService.GetVoice"),
+                ("sync", "smartunion.sync.v1.SyncService.GetNode"),
+            ):
+                found = await offices.explained(
+                    node.settings[service].listen, node.metadata(by), described,
+                    "organizations/51",
+                )  # fmt: skip
+                assert found.finding == access_pb2.Explanation.ELSEWHERE
+
+        await eventually(known)
+
+
+async def record(node: Node) -> None:
+    made, street = node.records, f"organizations/{STREET}"
+
+    def applying(number: int) -> membership_pb2.CreateApplicationRequest:
+        person = membership_pb2.Person(full_name="张三", id_number=an_id_number(number))
+        application = membership_pb2.Application(person=person)
+        return membership_pb2.CreateApplicationRequest(parent=street, application=application)
+
+    made["applications"] = (await node.ask(applying(1))).name
+    approved = (await node.ask(applying(2))).name
+    request = membership_pb2.ApproveApplicationRequest(name=approved)
+    made["members"] = (await node.ask(request)).member
+    made["rosters"] = (
+        await node.ask(
+            membership_pb2.CreateRosterRequest(
+                parent=street,
+                roster=membership_pb2.Roster(file_name="a", size_bytes=9, sha256=sha256(b"")),
+            )
+        )
+    ).name
+    office = membership_pb2.Office(holder="officers/x", role="AUDITOR")
+    appointing = membership_pb2.AppointOfficerRequest(parent=street, office=office)
+    made["offices"] = (await node.ask(appointing)).name
+    made["programmes"] = (await node.ask(a_programme(node, street))).name
+    made["notices"] = (await node.ask(a_notice(street))).name
+
+    async def carded() -> None:
+        found = await node.ask(benefits_pb2.ListCardsRequest(parent=street))
+        [made["cards"]] = [card.name for card in found.cards]
+
+    async def raised() -> None:
+        request = notify_pb2.RaiseVoiceRequest(text="食堂太贵。")
+        made["voices"] = (await node.ask(request, by=made["members"])).name
+
+    await eventually(carded)
+    await eventually(raised)
+
+
+def a_programme(node: Node, parent: str) -> Any:
+    now = datetime.now(UTC)
+    return benefits_pb2.CreateProgrammeRequest(
+        parent=parent,
+        programme=benefits_pb2.Programme(
+            title="夏日送清凉", face_value_fen=100, claim_start_time=now,
+            claim_end_time=now + timedelta(days=1), use_by_time=now + timedelta(days=2),
+            shares=[
+                benefits_pb2.Share(node=f"nodes/{node.settings['membership'].node}", stock=1)
+            ],
+        ),
+    )  # fmt: skip
+
+
+def a_notice(parent: str) -> Any:
+    notice = notify_pb2.Notice(
+        title="放假", text="放假一天。", expire_time=datetime.now(UTC) + timedelta(days=1)
+    )
+    return notify_pb2.CreateNoticeRequest(parent=parent, notice=notice)
+
+
+COLLECTIONS = {
+    "GetApplication": "applications", "ApproveApplication": "applications",
+    "RejectApplication": "applications", "GetMember": "members", "UploadRoster": "rosters",
+    "GetRoster": "rosters", "WatchRoster": "rosters", "ListRosterRows": "rosters",
+    "CommitRoster": "rosters", "DiscardRoster": "rosters", "DownloadRosterResult": "rosters",
+    "DismissOfficer": "offices", "IssueCard": "members", "RevokeCard": "cards",
+    "GetCard": "cards", "GetProgramme": "programmes", "GetNotice": "notices",
+    "GetVoice": "voices", "PassOnVoice": "voices", "AnswerVoice": "voices",
+    "CloseVoice": "voices",
+}  # fmt: skip
+"""Whose name a request bears; the parent of the others is the street."""
+SHOWING = ("SearchMembers", "ListProgrammes")
+"""What asks for no organisation, and shows of all that there is what the caller may see."""
+
+
+def a_request(node: Node, method: MethodDescriptor) -> Any:
+    """One that is about a record of the street, or about the node."""
+    street = f"organizations/{STREET}"
+    if method.name == "CreateProgramme":
+        return a_programme(node, street)
+    if method.name == "CreateNotice":
+        return a_notice(street)
+    if method.name == "SearchMembers":
+        return membership_pb2.SearchMembersRequest(id_number=an_id_number(2))
+    request = method.input_type._concrete_class()
+    if method.name == "CreateApplication":
+        request.application.person.full_name = "李四"
+        request.application.person.id_number = an_id_number(3)
+    fields = method.input_type.fields_by_name
+    if method.name in COLLECTIONS:
+        place = next(name for name in ("name", "parent", "member") if name in fields)
+        setattr(request, place, node.records[COLLECTIONS[method.name]])
+    elif method.name == "GetOrganization":
+        request.name = street
+    elif "parent" in fields and fields["parent"].type == 9 and "directive" not in method.full_name:
+        request.parent = street
+    return request
+
+
+def rule(method: MethodDescriptor) -> Any:
+    return rule_of(method.containing_service.full_name, method.name)
+
+
+@pytest.mark.parametrize(("service", "method"), METHODS, ids=[one.name for _, one in METHODS])
+async def test_nobody_is_let_in_without_an_office_that_covers_what_it_is_about(
+    node: Node, service: str, method: MethodDescriptor
+) -> None:
+    request = a_request(node, method)
+    told = await node.refusal(request, by="")
+    assert told and told.code is grpc.StatusCode.UNAUTHENTICATED
+    for by, reason in (
+        ("officers/nobody", "NO_OFFICE"), (node.records["members"], "ACCESS_DENIED"),
+        ("merchants/x", "ACCESS_DENIED"), ("services/sync", "ACCESS_DENIED"),
+    ):  # fmt: skip
+        told = await node.refusal(request, by=by)
+        assert told, f"{by} is let in"
+        assert (told.code, told.reason) == (grpc.StatusCode.PERMISSION_DENIED, reason)
+    for stranger in STRANGERS:
+        by = f"officers/{stranger}"
+        if method.name in SHOWING:
+            assert not (await node.ask(request, by=by)).ListFields()
+        elif rule(method).place != access_pb2.ANYWHERE:
+            told = await node.refusal(request, by=by)
+            assert told, f"{by} is let in"
+            assert (told.code, told.reason) == (
+                grpc.StatusCode.PERMISSION_DENIED, "OUTSIDE_SCOPE",
+            )  # fmt: skip
+    if rule(method).place == access_pb2.HOME:
+        told = await node.refusal(request, by=COUNTY)
+        assert told and told.reason == "OUTSIDE_SCOPE"
+
+
+@pytest.mark.parametrize(("service", "method"), METHODS, ids=[one.name for _, one in METHODS])
+async def test_the_right_officer_is_let_in(
+    node: Node, service: str, method: MethodDescriptor
+) -> None:
+    by = CHAIR if rule(method).place == access_pb2.HOME else COUNTY
+    told = await node.refusal(a_request(node, method), by=by)
+    assert told is None or told.code is not grpc.StatusCode.PERMISSION_DENIED, told
+
+
+AT_EACH: dict[str, Any] = {
+    "membership": membership_pb2.ListMembersRequest(parent="organizations/51"),
+    "benefits": benefits_pb2.ListCardsRequest(parent="organizations/51"),
+    "notify": notify_pb2.ListNoticesRequest(parent="organizations/51"),
+    "sync": sync_pb2.GetNetworkRequest(),
+}
+
+
+async def test_who_is_appointed_acts_at_every_service_until_dismissed(node: Node) -> None:
+    chair = f"officers/{uuid4()}"
+    office = membership_pb2.Office(holder=chair, role="CHAIR")
+    made = await node.ask(
+        membership_pb2.AppointOfficerRequest(parent="organizations/51", office=office)
+    )
+
+    async def everywhere() -> None:
+        for request in AT_EACH.values():
+            await node.ask(request, by=chair)
+
+    async def nowhere() -> None:
+        for service, request in AT_EACH.items():
+            told = await node.refusal(request, by=chair)
+            assert told and told.reason == "NO_OFFICE", service
+
+    await eventually(everywhere, within=5)
+    await node.ask(membership_pb2.DismissOfficerRequest(name=made.name))
+    await eventually(nowhere, within=5)
+
+
+async def test_what_a_restored_membership_no_longer_knows_is_taken_away_elsewhere(
+    node: Node,
+) -> None:
+    lost = f"officers/{uuid4()}"
+    office = membership_pb2.Office(holder=lost, role="CHAIR")
+    made = await node.ask(
+        membership_pb2.AppointOfficerRequest(parent="organizations/51", office=office)
+    )
+
+    async def known() -> None:
+        await node.ask(AT_EACH["benefits"], by=lost)
+
+    await eventually(known)
+    pool, reader = node.pools["membership"], node.pools["benefits"]
+    await pool.execute("DELETE FROM offices WHERE id = $1", made.name.partition("/")[2])
+    await pool.execute("DELETE FROM entries WHERE channel = 'local'")
+    await reader.execute("UPDATE followed SET number = 0, run = '' WHERE channel = 'local'")
+
+    async def forgotten() -> None:
+        told = await node.refusal(AT_EACH["benefits"], by=lost)
+        assert told and told.reason == "NO_OFFICE"
+
+    await eventually(forgotten)
+    await node.ask(AT_EACH["benefits"])
+
+
+async def test_who_holds_an_office_never_leaves_the_node(node: Node) -> None:
+    written = "SELECT head FROM logs WHERE channel = 'local'"
+    assert await node.pools["membership"].fetchval(written) > 0
+
+    async def framed() -> None:
+        rows = await node.pools["sync"].fetch("SELECT DISTINCT channel FROM frames")
+        assert {row["channel"] for row in rows} >= {"records", "down"}
+        assert "local" not in {row["channel"] for row in rows}
+
+    await eventually(framed)
+
+
+async def test_no_other_node_can_give_an_office_here(node: Node) -> None:
+    child, id_ = uuid7(), uuid7()
+    section = PublicOffice(
+        salt=bytes(16), holder="officers/spy", organization=organization_id("51").bytes,
+        role=Role.CHAIR,
+    )  # fmt: skip
+    public = section.SerializeToString(deterministic=True)
+    hash_ = record_hash("offices", id_, 1, 1, {"public": group_hash(public)})
+    line, pool = Line(1, "offices", id_, 1, 1, hash_, public), node.pools["membership"]
+    copies = Copies(pool, node.settings["membership"].node, "membership", KINDS,
+                    node.channels["sync"], (), Carrier("", ""))  # fmt: skip
+    async with pool.acquire() as conn, conn.transaction():
+        await copies.apply(conn, child, "records", [line])
+    assert not await pool.fetchval("SELECT count(*) FROM offices WHERE origin = $1", child)
+    assert await pool.fetchval("SELECT count(*) FROM parked WHERE origin = $1", child)
+    with pytest.raises(StreamMalformed):  # nor on the channel that does not travel
+        key_of(frame_pb2.Stream(origin=child.bytes, service="membership", channel="local"))

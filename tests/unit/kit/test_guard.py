@@ -1,0 +1,107 @@
+"""Every method of officers is born guarded: one that forgets to ask whose records are answers
+nothing, whatever kind of call it is."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import grpc
+import pytest
+
+from kit.authority import Office, Role, scope
+from kit.offices import Offices
+from kit.rpc import CHANNEL_OPTIONS, Doorkeeper, RefusalInterceptor, refused
+from smartunion.membership.v1 import membership_pb2 as pb
+from smartunion.membership.v1 import membership_pb2_grpc
+from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceServicer
+
+PATH = "0.51"
+OFFICE = Office(
+    id=UUID(int=1), holder="officers/a", role=Role.CHAIR, path=PATH,
+    begin_time=datetime(2026, 1, 1, tzinfo=UTC), end_time=None,
+)  # fmt: skip
+
+
+class Open:
+    """A gate that knows who calls."""
+
+    async def admit(self, method: str, metadata: dict[str, str | bytes]) -> str:
+        return "officers/a"
+
+
+class Held(Offices):
+    """One office of one officer, that can be taken away."""
+
+    def __init__(self) -> None:
+        super().__init__(None, UUID(int=0))  # type: ignore[arg-type]
+        self._held = {"officers/a": [OFFICE]}
+
+    def take_away(self) -> None:
+        self._held = {}
+
+
+class Forgetful(MembershipServiceServicer):
+    """Asks nobody."""
+
+    async def GetMember(self, request: Any, context: Any) -> pb.Member:  # noqa: N802
+        return pb.Member(name="members/secret")
+
+    async def WatchRoster(self, request: Any, context: Any) -> AsyncIterator[pb.Roster]:  # noqa: N802
+        yield pb.Roster(name="rosters/secret")
+
+    async def UploadRoster(self, requests: Any, context: Any) -> pb.Roster:  # noqa: N802
+        return pb.Roster(name="rosters/secret")
+
+
+class Careful(MembershipServiceServicer):
+    """Asks, and goes on; after the first message the office is taken away."""
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+
+    async def WatchRoster(self, request: Any, context: Any) -> AsyncIterator[pb.Roster]:  # noqa: N802
+        scope.get().check(PATH)
+        yield pb.Roster(name="rosters/1")
+        self._held.take_away()
+        yield pb.Roster(name="rosters/2")
+
+
+@asynccontextmanager
+async def served(servicer: MembershipServiceServicer, held: Held) -> AsyncIterator[Any]:
+    interceptor = RefusalInterceptor(
+        domain="test",
+        gate=Open(),
+        doorkeeper=Doorkeeper(held, PATH),  # type: ignore[arg-type]
+    )
+    server = grpc.aio.server(interceptors=[interceptor])
+    membership_pb2_grpc.add_MembershipServiceServicer_to_server(servicer, server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        yield membership_pb2_grpc.MembershipServiceStub(channel)
+    await server.stop(None)
+
+
+async def reason_of(call: Any) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call
+    return refused(error.value).reason
+
+
+async def test_a_method_that_forgets_to_ask_answers_nothing() -> None:
+    async with served(Forgetful(), Held()) as stub:
+        assert await reason_of(stub.GetMember(pb.GetMemberRequest())) == "SCOPE_UNDECIDED"
+        parts = iter([pb.UploadRosterRequest()])
+        assert await reason_of(stub.UploadRoster(parts)) == "SCOPE_UNDECIDED"
+        stream = aiter(stub.WatchRoster(pb.WatchRosterRequest()))
+        assert await reason_of(anext(stream)) == "SCOPE_UNDECIDED"
+
+
+async def test_a_stream_ends_with_the_office_by_which_it_began() -> None:
+    held = Held()
+    async with served(Careful(held), held) as stub:
+        stream = aiter(stub.WatchRoster(pb.WatchRosterRequest()))
+        assert (await anext(stream)).name == "rosters/1"
+        assert await reason_of(anext(stream)) == "OUTSIDE_SCOPE"
