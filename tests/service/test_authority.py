@@ -261,7 +261,8 @@ async def record(node: Node) -> None:
 
     async def carded() -> None:
         found = await node.ask(benefits_pb2.ListCardsRequest(parent=street))
-        [made["cards"]] = [card.name for card in found.cards]
+        assert len(found.cards) == 1
+        made["cards"] = found.cards[0].name
 
     async def raised() -> None:
         request = notify_pb2.RaiseVoiceRequest(text="食堂太贵。")
