@@ -12,6 +12,7 @@ import asyncpg
 import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
 from kit.authority import Role
 from kit.carrier import Carrier
@@ -311,13 +312,16 @@ SHOWING = ("SearchMembers", "ListProgrammes")
 def a_request(node: Node, method: MethodDescriptor) -> Any:
     """One that is about a record of the street, or about the node."""
     street = f"organizations/{STREET}"
-    if method.name == "CreateProgramme":
-        return a_programme(node, street)
-    if method.name == "CreateNotice":
-        return a_notice(street)
-    if method.name == "SearchMembers":
-        return membership_pb2.SearchMembersRequest(id_number=an_id_number(2))
-    request = method.input_type._concrete_class()
+    office = membership_pb2.Office(holder="officers/y", role="AUDITOR")
+    whole: dict[str, Any] = {
+        "CreateProgramme": a_programme(node, street),
+        "CreateNotice": a_notice(street),
+        "AppointOfficer": membership_pb2.AppointOfficerRequest(parent=street, office=office),
+        "SearchMembers": membership_pb2.SearchMembersRequest(id_number=an_id_number(2)),
+    }
+    if method.name in whole:
+        return whole[method.name]
+    request: Any = GetMessageClass(method.input_type)()
     if method.name == "CreateApplication":
         request.application.person.full_name = "李四"
         request.application.person.id_number = an_id_number(3)
