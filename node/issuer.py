@@ -38,7 +38,7 @@ class DevelopmentIssuer:
         self.settings: dict[str, Any] = {
             "issuer": NAME,
             "audience": self._audience,
-            "jwks": jwks.as_uri(),
+            "jwks": jwks.resolve().as_uri(),
         }
         """Of each service of the node."""
 
