@@ -139,7 +139,7 @@ class Node:
             stub = sync_pb2_grpc.SyncServiceStub(channel)
             request = sync_pb2.GetNetworkRequest()
             answer = await stub.GetNetwork(
-                request, metadata=self.token(), timeout=5, wait_for_ready=True
+                request, metadata=self.token(), timeout=30, wait_for_ready=True
             )
         return {node.node.organization_code: node for node in answer.nodes}
 
@@ -200,7 +200,7 @@ async def join(child: Node, parent: Node) -> None:
     async with parent.sync_stub() as stub:
         invitation = await stub.CreateInvitation(
             sync_pb2.CreateInvitationRequest(organization_code=child.code),
-            metadata=parent.token(), timeout=10, wait_for_ready=True,
+            metadata=parent.token(), timeout=30, wait_for_ready=True,
         )  # fmt: skip
     child.parent = child.through or parent.addresses["sync"]
     child.invitation = invitation.token
@@ -231,7 +231,7 @@ async def confirm(child: Node, parent: Node) -> None:
     """Have the operators of a running parent and child compare the fingerprint."""
     async with child.sync_stub() as stub:
         own = await stub.GetNode(
-            sync_pb2.GetNodeRequest(), metadata=child.token(), timeout=10, wait_for_ready=True
+            sync_pb2.GetNodeRequest(), metadata=child.token(), timeout=30, wait_for_ready=True
         )
     async with parent.sync_stub() as stub:
         while True:

@@ -81,7 +81,7 @@ async def refused(node: Node, **asked: Any) -> str:
             async for _ in call:
                 pass
 
-        return await reason(asyncio.wait_for(drain(), 10))
+        return await reason(asyncio.wait_for(drain(), 30))
 
 
 def names(ids: list[UUID], kind: str = "things") -> set[str]:

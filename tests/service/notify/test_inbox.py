@@ -1,6 +1,7 @@
 """Notices, and the inboxes in which members find them."""
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -281,7 +282,7 @@ async def test_who_is_approved_at_membership_finds_a_welcome_and_the_notices(
     settings = alone.model_copy(update={**same, "peers": peers})
     async with calling(settings) as counter, serving(settings):
         approved = await membership.approve(await membership.apply(1))
-        notice = await counter.post(parent=membership.street)
+        notice = await eventually(partial(counter.post, parent=membership.street))
 
         async def welcomed() -> None:
             found = await counter.inbox(approved.member)
