@@ -160,8 +160,10 @@ def is_within(path: str, above: str) -> bool:
 def decide(offices: Iterable[Office], permission: str, path: str, *, at: datetime) -> Office | None:
     """The office by which a permission is held for an organisation: of several the one that lasts
     longest.  None: it is not held."""
-    right = (one for one in offices if one.permits(permission) and one.counts(at))
-    return max((one for one in right if one.covers(path)), key=lambda one: one.ends, default=None)
+    right = [
+        one for one in offices if one.counts(at) and one.covers(path) and one.permits(permission)
+    ]
+    return max(right, key=lambda one: one.ends) if right else None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -213,6 +215,11 @@ class Scope:
         found = self.paths()
         self.decided.update(found)
         return found
+
+    def holds(self) -> bool:
+        """Whether the permission is held anywhere: what the gate asks at every call."""
+        at = self.clock()
+        return any(one.counts(at) and one.permits(self.permission) for one in self.offices())
 
     def paths(self) -> list[str]:
         """All paths for which the permission is held, none of them below another."""

@@ -401,7 +401,7 @@ class Doorkeeper:
             caller=caller, permission=rule.permission, clock=self._offices.clock,
             offices=functools.partial(self._offices.of, caller),
         )  # fmt: skip
-        if not found.paths():
+        if not found.holds():
             if not self._offices.known.is_set():
                 raise OfficesUnread()
             raise NoOffice(caller=caller, permission=rule.permission)
