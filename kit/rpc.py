@@ -277,6 +277,15 @@ def to_status(refusal: Refusal, *, domain: str) -> status_pb2.Status:
     )
 
 
+def pushback(refusal: Refusal) -> tuple[tuple[str, str], ...]:
+    """When a client whose service config has it repeat RESOURCE_EXHAUSTED does so, in ms; -1:
+    never.  Source: gRFC A6."""
+    if not isinstance(refusal, ResourceExhausted):
+        return ()
+    delay = refusal.retry_delay
+    return (("grpc-retry-pushback-ms", "-1" if delay is None else f"{delay * 1000:.0f}"),)
+
+
 def _packed(detail: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(detail)
@@ -568,20 +577,11 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
             error = TryAgain()
         if isinstance(error, Refusal):
             status = rpc_status.to_status(to_status(error, domain=self._domain))
-            metadata = (*status.trailing_metadata, *_pushback(error))
+            metadata = (*status.trailing_metadata, *pushback(error))
             await context.abort(status.code, status.details, metadata)
         # The traceback names code, never values: asyncpg's messages may quote a row, so only types.
         log.error("call failed", extra={"method": method, "error": _where(error)})
         await context.abort(grpc.StatusCode.INTERNAL, "internal error")
-
-
-def _pushback(refusal: Refusal) -> tuple[tuple[str, str], ...]:
-    """When a client whose service config has it repeat RESOURCE_EXHAUSTED does so, in ms; -1:
-    never.  Source: gRFC A6."""
-    if not isinstance(refusal, ResourceExhausted):
-        return ()
-    delay = refusal.retry_delay
-    return (("grpc-retry-pushback-ms", "-1" if delay is None else f"{delay * 1000:.0f}"),)
 
 
 def _check_decided(method: str, guarded: Scope | None) -> None:

@@ -15,6 +15,7 @@ from kit.ids import uuid7
 from kit.limits import Limits
 from kit.rpc import CHANNEL_OPTIONS, Refused, refused
 from services.membership.config import Settings
+from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.eventually import eventually
 from tests.service.conftest import calling, make_settings, serving
@@ -69,7 +70,7 @@ async def test_a_flood_is_refused_until_the_time_said_and_others_are_served(
         assert await told(desk.ask(LIST)) is None
 
 
-async def test_so_many_calls_at_once_and_whether_the_service_lives_can_still_be_asked(
+async def test_so_many_people_at_once_and_what_the_node_itself_asks_is_still_served(
     settings: Settings,
 ) -> None:
     async with limited(settings, calls_at_once=2, all_at_once=3) as desk, desk.pool.acquire() as db:
@@ -90,8 +91,15 @@ async def test_so_many_calls_at_once_and_whether_the_service_lives_can_still_be_
         assert said.metadata["limit"] == "all_at_once" and said.retry_delay == 1
         said = await told(desk.ask(LIST))
         assert said and said.metadata["limit"] == "calls_at_once"
-        async with health_of(desk) as health:
+        call = desk.stub.ListOfficers(LIST, metadata=desk.as_officer())
+        assert await call.code() is EXHAUSTED
+        assert dict(await call.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
+        async with channel_of(desk) as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
             await health.Check(health_pb2.HealthCheckRequest())
+            log: Any = log_pb2_grpc.LogServiceStub(channel)
+            as_sync = desk.as_officer("services/sync")
+            await log.ListProofs(log_pb2.ListProofsRequest(), metadata=as_sync)
         await held.rollback()
         assert [said and said.reason for said in await asyncio.gather(*calls)] == [
             "MEMBER_NOT_FOUND"
@@ -104,9 +112,10 @@ async def test_a_watcher_beyond_the_most_is_refused_until_another_ends(
 ) -> None:
     async with (
         limited(settings, streams_at_once=2) as desk,
-        health_of(desk) as health,
+        channel_of(desk) as channel,
         AsyncExitStack() as watching,
     ):
+        health: Any = health_pb2_grpc.HealthStub(channel)
 
         async def watcher() -> Any:
             call = health.Watch(health_pb2.HealthCheckRequest())
@@ -124,7 +133,8 @@ async def test_a_watcher_beyond_the_most_is_refused_until_another_ends(
 async def test_what_grpc_itself_finds_too_large_is_refused_and_nothing_else(
     membership: Desk,
 ) -> None:
-    async with health_of(membership) as health:
+    async with channel_of(membership) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
 
         async def ended(size: int) -> grpc.StatusCode:
             metadata = (("x-filler", "x" * size),)
@@ -132,7 +142,7 @@ async def test_what_grpc_itself_finds_too_large_is_refused_and_nothing_else(
             return grpc.StatusCode(code)
 
         assert await ended(300 * 2**10) is EXHAUSTED
-        codes = Counter([await ended(12 * 2**10) for _ in range(30)])
+        codes = Counter([await ended(14 * 2**10) for _ in range(30)])
         assert codes == {grpc.StatusCode.OK: 30}
     said = await told(membership.ask(pb.GetMemberRequest(name="x" * 5 * 2**20)))
     assert said and (said.code, said.reason) == (EXHAUSTED, "")
@@ -166,7 +176,5 @@ async def received(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return head[3], await reader.readexactly(int.from_bytes(head[:3]))
 
 
-@asynccontextmanager
-async def health_of(desk: Desk) -> AsyncIterator[Any]:
-    async with grpc.aio.insecure_channel(desk.settings.listen, options=CHANNEL_OPTIONS) as channel:
-        yield health_pb2_grpc.HealthStub(channel)
+def channel_of(desk: Desk) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(desk.settings.listen, options=CHANNEL_OPTIONS)
