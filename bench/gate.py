@@ -9,11 +9,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.figures import Figure, Target
 from kit.identity import Keys, Verifier
+from kit.limits import Allowances, Limits
 from kit.rpc import Gate
 from node.issuer import NAME, DevelopmentIssuer
 
 TOKENS = 500
 CALLS = 20_000
+PEER = "ipv4:127.0.0.1:50000"
 METHOD = "/smartunion.membership.v1.MembershipService/GetMember"
 
 
@@ -26,7 +28,8 @@ async def decisions(folder: Path, runs: int) -> list[Figure]:
     given: list[dict[str, str | bytes]] = [dict(issuer.metadata(name)) for name in names]
     known, new, bare = [], [], []
     for _ in range(runs):
-        gate = Gate(bytes(32), Verifier(NAME, issuer.settings["audience"], keys))
+        verifier = Verifier(NAME, issuer.settings["audience"], keys)
+        gate = Gate(bytes(32), verifier, Allowances(Limits()))
         new.append(await _micros(gate, given))
         known.append(await _micros(gate, given * (CALLS // TOKENS)))
         bare.append(_bare_micros())
@@ -46,7 +49,7 @@ async def _micros(gate: Gate, given: Sequence[dict[str, str | bytes]]) -> float:
     """A decision, on average."""
     began = time.perf_counter()
     for metadata in given:
-        await gate.admit(METHOD, metadata)
+        await gate.admit(METHOD, metadata, PEER)
     return (time.perf_counter() - began) / len(given) * 1e6
 
 

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from kit.db import PASSING
 from kit.identity import is_web_address
+from kit.limits import Limits
 
 PREFIX = "SMARTUNION_"
 WRONG_DATABASE = (
@@ -72,6 +73,8 @@ class Settings(BaseSettings):
     keep_days: float = 7.0
     """How many days an entry or frame is kept after all its readers have passed it: longer than
     the age of any backup that may be restored."""
+    limits: Limits = Limits()
+    """How much one caller may ask, as JSON: `{"reads": 100}` narrows one and leaves the rest."""
 
     def secret(self, name: str) -> bytes:
         """The 32 bytes of one secret.

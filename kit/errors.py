@@ -50,6 +50,12 @@ class Refusal(Exception):
         """The message in Chinese."""
         return self.chinese.format(**self.facts)
 
+    @property
+    def retry_delay(self) -> float | None:
+        """Seconds after which the same call may be served: the fact `seconds`; None if it is not
+        a matter of time."""
+        return float(self.facts["seconds"]) if "seconds" in self.facts else None
+
 
 class InvalidArgument(Refusal):
     code = 3

@@ -8,9 +8,10 @@ import json
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar, cast
 from uuid import UUID
 
@@ -24,9 +25,17 @@ from grpc_status import rpc_status
 from kit import tokens
 from kit.authority import NoOffice, OfficesUnread, Scope, ScopeUndecided, scope
 from kit.db import PASSING
-from kit.errors import InvalidArgument, PermissionDenied, Refusal, Unauthenticated, Unavailable
+from kit.errors import (
+    InvalidArgument,
+    PermissionDenied,
+    Refusal,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
 from kit.identity import Verifier
 from kit.ids import uuid_of
+from kit.limits import Allowances, Sort, address_of, is_neighbour
 from kit.offices import Offices
 from smartunion.event.v1 import access_pb2
 from smartunion.event.v1.access_pb2 import Access, Place
@@ -56,6 +65,9 @@ MOST_KEY_CHARACTERS = 100
 
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 """Before and after all ids."""
+
+MOST_PROVEN = 10_000
+"""Tokens that are known to have been right once, about 1 MB."""
 
 OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 """Not ours, and open to everyone: they carry no option."""
@@ -243,7 +255,8 @@ def _is_key(text: str) -> bool:
 def to_status(refusal: Refusal, *, domain: str) -> status_pb2.Status:
     """The refusal as a google.rpc.Status.  Source: AIP-193.
 
-    With `ErrorInfo`, `LocalizedMessage` in zh-CN, and `BadRequest` where a field is wrong.
+    With `ErrorInfo`, `LocalizedMessage` in zh-CN, `BadRequest` where a field is wrong, and
+    `RetryInfo` where time helps.
     """
     info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=domain, metadata=refusal.facts)
     details: list[Message] = [
@@ -255,9 +268,22 @@ def to_status(refusal: Refusal, *, domain: str) -> status_pb2.Status:
             field=refusal.field, description=str(refusal), reason=refusal.reason
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if refusal.retry_delay is not None:
+        again = error_details_pb2.RetryInfo()
+        again.retry_delay.FromTimedelta(timedelta(seconds=refusal.retry_delay))
+        details.append(again)
     return status_pb2.Status(
         code=refusal.code, message=str(refusal), details=[_packed(detail) for detail in details]
     )
+
+
+def pushback(refusal: Refusal) -> tuple[tuple[str, str], ...]:
+    """When a client whose service config has it repeat RESOURCE_EXHAUSTED does so, in ms; -1:
+    never.  Source: gRFC A6."""
+    if not isinstance(refusal, ResourceExhausted):
+        return ()
+    delay = refusal.retry_delay
+    return (("grpc-retry-pushback-ms", "-1" if delay is None else f"{delay * 1000:.0f}"),)
 
 
 def _packed(detail: Message) -> any_pb2.Any:
@@ -276,20 +302,23 @@ class Refused:
     metadata: Mapping[str, str] = field(default_factory=dict)
     field: str = ""
     chinese: str = ""
+    retry_delay: float | None = None
+    """Seconds after which the same call may be served."""
 
 
 def refused(error: grpc.aio.AioRpcError) -> Refused:
     """What an error of a call says, as `to_status` wrote it."""
     info, words = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
-    bad = error_details_pb2.BadRequest()
+    bad, again = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
     for detail in status.details if status else ():
-        for known in (info, words, bad):
+        for known in (info, words, bad, again):
             detail.Unpack(known)
     fields = [violation.field for violation in bad.field_violations]
     return Refused(
         error.code(), error.details() or "", info.reason, dict(info.metadata), "".join(fields),
         words.message,
+        again.retry_delay.ToTimedelta().total_seconds() if again.HasField("retry_delay") else None,
     )  # fmt: skip
 
 
@@ -306,6 +335,7 @@ class Gate:
         self,
         token_key: bytes,
         verifier: Verifier,
+        allowances: Allowances,
         *,
         child: Callable[[str], Awaitable[str | None]] | None = None,
     ) -> None:
@@ -313,29 +343,58 @@ class Gate:
         Args:
             token_key: the node's key for the tokens of its services.
             verifier: knows the tokens of everybody else at this node.
+            allowances: what each caller has left.
             child: the name of the child node that a link token belongs to, if any.
         """
         self._token_key, self._verifier, self._child = token_key, verifier, child
+        self._allowances = allowances
+        self._proven: dict[bytes, None] = {}
+        """The SHA-256 of tokens that were right, and are still checked at each call."""
 
-    async def admit(self, method: str, metadata: dict[str, str | bytes]) -> str:
+    async def admit(self, method: str, metadata: dict[str, str | bytes], peer: str) -> str:
         """The name of the caller of `/package.Service/Method`.
+
+        Args:
+            peer: where the call comes from, as gRPC names it.
 
         Raises:
             Unauthenticated: if it is not known who calls.
             IssuerAway: if that cannot be said now.
             AccessDenied: if the method is not open to them, or carries no rule.
+            TooManyCalls: if they, or strangers from the same place, call too often.
         """
         service, name = _split(method)
         if service in OPEN_SERVICES:
             return ""
-        access = rule_of(service, name).access
-        if access == access_pb2.PUBLIC:
+        rule = rule_of(service, name)
+        if rule.access == access_pb2.PUBLIC:
+            self._allowances.take(address_of(peer), "strangers")
             return ""
         header = metadata.get("authorization", "")
         token = header.removeprefix("Bearer ") if isinstance(header, str) else ""
-        found = await self._name(token)
-        if found.partition("/")[0] not in _PREFIXES.get(access, ()):
+        found = await self._known(token, peer)
+        self._allowances.take(found, "neighbours" if is_neighbour(found) else rule.sort)
+        if found.partition("/")[0] not in _PREFIXES.get(rule.access, ()):
             raise AccessDenied(method=method, caller=found)
+        return found
+
+    async def _known(self, token: str, peer: str) -> str:
+        """Whom a token names.  One that was never right before costs a stranger's call, until it
+        has proved right: a flood of made-up tokens ends before they are looked at."""
+        digest = hashlib.sha256(token.encode()).digest()
+        new = digest not in self._proven
+        if new:
+            self._allowances.take(address_of(peer), "strangers")
+        try:
+            found = await self._name(token)
+        except Unauthenticated:
+            self._proven.pop(digest, None)
+            raise
+        if new:
+            self._allowances.give_back(address_of(peer), "strangers")
+            if len(self._proven) >= MOST_PROVEN:
+                del self._proven[next(iter(self._proven))]
+            self._proven[digest] = None
         return found
 
     async def _name(self, token: str) -> str:
@@ -362,11 +421,12 @@ _PREFIXES: dict[Access, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a method's proto says of who may call it."""
+    """What a method's proto says of who may call it, and as what a call counts."""
 
     access: Access = access_pb2.ACCESS_UNSPECIFIED
     permission: str = ""
     place: Place = access_pb2.PLACE_UNSPECIFIED
+    sort: Sort = "reads"
 
 
 @functools.cache
@@ -374,11 +434,14 @@ def rule_of(service: str, method: str) -> Rule:
     """The rule of a method; nobody may call one that does not exist, has none, or is open to
     officers without a word of what they must be permitted."""
     try:
-        options = Default().FindServiceByName(service).methods_by_name[method].GetOptions()
+        described = Default().FindServiceByName(service).methods_by_name[method]
     except KeyError:
         return Rule()
-    said: Any = options.Extensions
-    rule = Rule(said[access_pb2.access], said[access_pb2.permission], said[access_pb2.place])
+    said: Any = described.GetOptions().Extensions
+    sort: Sort = "writes" if "request_id" in described.input_type.fields_by_name else "reads"
+    if described.client_streaming or described.server_streaming:
+        sort = "streams"
+    rule = Rule(said[access_pb2.access], said[access_pb2.permission], said[access_pb2.place], sort)
     return Rule() if rule.access == access_pb2.OFFICER and not rule.permission else rule
 
 
@@ -415,10 +478,13 @@ class Doorkeeper:
 class RefusalInterceptor(grpc.aio.ServerInterceptor):
     """Asks the gate before every call of any kind, and answers a Refusal with its Status."""
 
-    def __init__(self, *, domain: str, gate: Gate, doorkeeper: Doorkeeper) -> None:
+    def __init__(
+        self, *, domain: str, gate: Gate, doorkeeper: Doorkeeper, allowances: Allowances
+    ) -> None:
         self._domain = domain
         self._gate = gate
         self._doorkeeper = doorkeeper
+        self._allowances = allowances
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -450,8 +516,9 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
                 guarded = await self._admit(method, context)
                 # A client's own deadline cancels the call; one without any must not hang for ever.
                 limit = deadline if context.time_remaining() is None else None
-                async with asyncio.timeout(limit):
-                    answer = await handler(request, context)
+                with self._running(method, context):
+                    async with asyncio.timeout(limit):
+                        answer = await handler(request, context)
                 _check_decided(method, guarded)
                 return answer
             except Exception as error:
@@ -463,16 +530,17 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         async def stream(request: Any, context: Context) -> None:
             try:
                 guarded = await self._admit(method, context)
-                answers = handler(request, context)
-                if inspect.isawaitable(answers):  # it writes by itself, as Health.Watch does
-                    await answers
-                else:
-                    async with aclosing(answers):  # what it holds ends with the call
-                        async for answer in answers:
-                            _check_decided(method, guarded)
-                            if guarded:
-                                guarded.confirm()
-                            await context.write(answer)
+                with self._running(method, context):
+                    answers = handler(request, context)
+                    if inspect.isawaitable(answers):  # it writes by itself, as Health.Watch does
+                        await answers
+                    else:
+                        async with aclosing(answers):  # what it holds ends with the call
+                            async for answer in answers:
+                                _check_decided(method, guarded)
+                                if guarded:
+                                    guarded.confirm()
+                                await context.write(answer)
                 _check_decided(method, guarded)
             except Exception as error:
                 await self._abort(method, context, error)
@@ -482,7 +550,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
     async def _admit(self, method: str, context: Context) -> Scope | None:
         """Who calls, and what they may do if they are an officer."""
         metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
-        name = await self._gate.admit(method, metadata)
+        name = await self._gate.admit(method, metadata, context.peer())
         caller.set(name)
         rule = rule_of(*_split(method))
         if rule.access != access_pb2.OFFICER:
@@ -490,6 +558,14 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         guarded = self._doorkeeper.admit(name, rule)
         scope.set(guarded)
         return guarded
+
+    def _running(self, method: str, context: Context) -> AbstractContextManager[None]:
+        """Counts a call while it is under way.  That a full service lives can still be asked."""
+        service, name = _split(method)
+        stream = rule_of(service, name).sort == "streams"
+        if service in OPEN_SERVICES and not stream:
+            return nullcontext()
+        return self._allowances.running(caller.get() or address_of(context.peer()), stream=stream)
 
     async def _abort(self, method: str, context: Context, error: Exception) -> None:
         if isinstance(error, grpc.aio.AbortError):
@@ -500,8 +576,9 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
             log.warning("call failed", extra={"method": method, "error": type(error).__name__})
             error = TryAgain()
         if isinstance(error, Refusal):
-            status = to_status(error, domain=self._domain)
-            await context.abort_with_status(rpc_status.to_status(status))
+            status = rpc_status.to_status(to_status(error, domain=self._domain))
+            metadata = (*status.trailing_metadata, *pushback(error))
+            await context.abort(status.code, status.details, metadata)
         # The traceback names code, never values: asyncpg's messages may quote a row, so only types.
         log.error("call failed", extra={"method": method, "error": _where(error)})
         await context.abort(grpc.StatusCode.INTERNAL, "internal error")

@@ -25,6 +25,7 @@ from kit.copies import Copies
 from kit.db import PASSING, Connection, Pool, connect
 from kit.follower import Follower
 from kit.identity import Keys, Verifier
+from kit.limits import Allowances
 from kit.log import Publisher
 from kit.log_service import Figures, LogServicer, no_figures
 from kit.offices import Offices
@@ -45,7 +46,18 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.max_metadata_size", 16 * 2**10),
+    ("grpc.absolute_max_metadata_size", 16 * 2**10),
+    ("grpc.max_concurrent_streams", 1_000),
 )
+"""A connection that pings more often than every 5 s is ended at the third such ping.  Of metadata,
+gRPC's own two limits turn away by chance between them; these are one."""
+
+SPARE = 1_000
+"""Calls at once that services, children and whoever is about to be refused have beyond the limits
+of people."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -128,8 +140,14 @@ async def run(
                   (add_AccessServiceServicer_to_server, access_servicer)]  # fmt: skip
         keys = Keys(settings.issuer, settings.jwks)
         verifier = Verifier(settings.issuer, settings.audience, keys)
-        gate = Gate(key, verifier, child=assembly.child)
-        server = _server(name, gate, Doorkeeper(held, assembly.home.path), served)
+        allowances = Allowances(settings.limits)
+        interceptor = RefusalInterceptor(
+            domain=f"{name}.smartunion.org",
+            gate=Gate(key, verifier, allowances, child=assembly.child),
+            doorkeeper=Doorkeeper(held, assembly.home.path),
+            allowances=allowances,
+        )
+        server = _server(interceptor, served, 2 * settings.limits.all_at_once + SPARE)
         names = [_service_name(type(servicer)) for _, servicer in served]
         try:
             await _serve(server, settings, stop, names, held, background)
@@ -162,13 +180,10 @@ def _follower(parts: Parts, name: str) -> Follower:
 
 
 def _server(
-    name: str, gate: Gate, doorkeeper: Doorkeeper, served: Sequence[tuple[Any, Any]]
+    interceptor: RefusalInterceptor, served: Sequence[tuple[Any, Any]], most: int
 ) -> grpc.aio.Server:
-    interceptor = RefusalInterceptor(
-        domain=f"{name}.smartunion.org", gate=gate, doorkeeper=doorkeeper
-    )
     server = grpc.aio.server(
-        interceptors=[interceptor], options=OPTIONS, maximum_concurrent_rpcs=1_000
+        interceptors=[interceptor], options=OPTIONS, maximum_concurrent_rpcs=most
     )
     for add, servicer in served:
         add(servicer, server)

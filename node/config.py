@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kit.identity import is_loopback, is_web_address
+from kit.limits import Limits
 from node.problems import ConfigMalformed, ConfigNotFound, NotLoopback
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -43,6 +44,16 @@ notify = 0
 sync = 0
 nats = 0
 postgres = 0
+
+[limits]                   # in calls a second, or at once; see kit/limits.py
+reads = 5000               # of one officer, member or merchant: what changes nothing
+writes = 2000              # what does
+streams = 100              # watches, uploads and downloads that begin
+strangers = 500            # from one address: what needs no token, or shows a wrong one
+neighbours = 20000         # of one service of this node, or of one child
+calls_at_once = 500        # of one caller
+streams_at_once = 100
+all_at_once = 1000         # calls, and as many streams, of all people
 
 [parent]
 sync = ""                  # host:port of the parent's sync; empty: this node starts alone
@@ -108,6 +119,7 @@ class NodeConfig(Section):
     postgres: PostgresConfig = PostgresConfig()
     nats: NatsConfig = NatsConfig()
     listen: ListenConfig = ListenConfig()
+    limits: Limits = Limits()
     parent: ParentConfig = ParentConfig()
 
     @model_validator(mode="after")

@@ -266,6 +266,7 @@ def _service(plan: Plan, name: str, dsn: str, url: str, creds: str) -> services.
         "organization": config.organization,
         "level": config.level,
         "secrets": str(plan.secrets),
+        "limits": config.limits.model_dump(),
         "peers": {peer: plan.address(peer) for peer in services.NAMES},
         **(plan.development.settings if plan.development else config.identity.model_dump()),
     }

@@ -42,12 +42,16 @@ def may_repeat(method: MethodDescriptor) -> bool:
     return method.name.startswith(READS) or "request_id" in method.input_type.fields_by_name
 
 
-async def test_a_client_repeats_what_is_unavailable_for_a_moment_and_nothing_else() -> None:
-    codes = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED]
-    left = iter(codes)
+async def test_a_client_repeats_what_passes_and_what_a_limit_refused_when_it_is_told_to() -> None:
+    unavailable, exhausted = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
+    ends = [(unavailable, ()), (exhausted, (("grpc-retry-pushback-ms", "20"),)),
+            (grpc.StatusCode.ABORTED, ()),
+            (exhausted, (("grpc-retry-pushback-ms", "-1"),))]  # fmt: skip
+    left = iter(ends)
 
     async def answer(request: bytes, context: Any) -> None:
-        await context.abort(next(left), "not now")
+        code, metadata = next(left)
+        await context.abort(code, "not now", metadata)
 
     server = grpc.aio.server()
     handlers: dict[str, Any] = {"Get": grpc.unary_unary_rpc_method_handler(answer)}
@@ -58,5 +62,6 @@ async def test_a_client_repeats_what_is_unavailable_for_a_moment_and_nothing_els
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         get: Any = channel.unary_unary("/any/Get")
         assert await get(b"").code() is grpc.StatusCode.ABORTED
+        assert await get(b"").code() is exhausted
     await server.stop(None)
     assert list(left) == []

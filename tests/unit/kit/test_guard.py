@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from kit.authority import Office, Role, scope
+from kit.limits import Allowances, Limits
 from kit.offices import Offices
 from kit.rpc import CHANNEL_OPTIONS, Doorkeeper, RefusalInterceptor, refused
 from smartunion.membership.v1 import membership_pb2 as pb
@@ -27,7 +28,7 @@ OFFICE = Office(
 class Open:
     """A gate that knows who calls."""
 
-    async def admit(self, method: str, metadata: dict[str, str | bytes]) -> str:
+    async def admit(self, method: str, metadata: dict[str, str | bytes], peer: str) -> str:
         return "officers/a"
 
 
@@ -74,6 +75,7 @@ async def served(servicer: MembershipServiceServicer, held: Held) -> AsyncIterat
         domain="test",
         gate=cast(Any, Open()),
         doorkeeper=Doorkeeper(cast(Any, held), PATH),
+        allowances=Allowances(Limits()),
     )
     server = grpc.aio.server(interceptors=[interceptor])
     membership_pb2_grpc.add_MembershipServiceServicer_to_server(servicer, server)
