@@ -29,6 +29,11 @@ from tests.service.conftest import calling, make_settings, serving
 from tests.service.desk import HOME, Desk
 
 HERE = "nodes/here"
+DAY = 86_400
+STRANGER = ECKey.generate_key("P-256")
+"""A key that is none of the issuer's."""
+STRANGERS = json.dumps({"keys": [public(STRANGER)]})
+ON_ANOTHER_CURVE = json.dumps({"keys": [public(ECKey.generate_key("P-384"))]})
 LI_NA = "officers/li-na"
 
 
@@ -312,10 +317,10 @@ async def test_the_keys_outlive_the_issuer_for_a_day_and_no_longer(
     own: Issuer, clock: Clock
 ) -> None:
     here = verifier(own, clock)
-    good = await token(own, clock, exp=int(clock() + 3 * identity.LASTING))
+    good = await token(own, clock, exp=int(clock()) + 3 * DAY)
     assert await here.name(good) == LI_NA
     await own.stop()
-    clock.now += identity.LASTING - 1
+    clock.now += DAY - 1
     assert await here.name(good) == LI_NA
     clock.now += 1 + identity.REMEMBERED
     with pytest.raises(IssuerAway):
@@ -325,7 +330,8 @@ async def test_the_keys_outlive_the_issuer_for_a_day_and_no_longer(
 @pytest.mark.parametrize(
     "said",
     [500, 302, "", "garbage", "[]", "{}", '{"keys": []}', '{"keys": [7]}', "[" * 100_000,
-     " " * (identity.MOST_BYTES + 1), json.dumps({"keys": [public(ECKey.generate_key("P-384"))]})],
+     STRANGERS + " " * identity.MOST_BYTES, ON_ANOTHER_CURVE],
+    ids=lambda _: "said",
 )  # fmt: skip
 async def test_keys_that_cannot_be_read_leave_those_that_are_there(
     said: Any, issuer: Issuer, clock: Clock
@@ -334,10 +340,12 @@ async def test_keys_that_cannot_be_read_leave_those_that_are_there(
     await here.name(good)
     before = await issuer.asked()
     await issuer.answers("/keys", said)
+    await issuer.answers("/moved", STRANGERS)
     try:
         clock.now += identity.REMEMBERED
         with pytest.raises(TokenUntrusted):
-            await here.name(await by_an_unknown_key(issuer, clock()))
+            known = {"kid": STRANGER.thumbprint()}
+            await here.name(signed(known, claims(issuer, clock()), STRANGER))
         assert await issuer.asked() == before + 1
         assert await here.name(good) == LI_NA
     finally:
@@ -347,15 +355,17 @@ async def test_keys_that_cannot_be_read_leave_those_that_are_there(
 @pytest.mark.parametrize(
     "said",
     [{"issuer": "https://evil.example", "jwks_uri": "{issuer}/keys"},
-     {"issuer": "{issuer}", "jwks_uri": "file:///etc/hostname"},
+     {"issuer": "{issuer}", "jwks_uri": "{file}"},
      {"issuer": "{issuer}", "jwks_uri": "http://192.0.2.1/keys"},
      {"issuer": "{issuer}"}, [], 404],
 )  # fmt: skip
 async def test_a_discovery_of_somebody_else_is_not_followed(
-    said: Any, issuer: Issuer, clock: Clock
+    said: Any, issuer: Issuer, clock: Clock, tmp_path: Path
 ) -> None:
-    text = said if said == 404 else json.dumps(said).replace("{issuer}", issuer.url)
-    await issuer.answers(identity.DISCOVERY, text)
+    file = tmp_path / "keys"
+    file.write_bytes(await asyncio.to_thread(identity.read, f"{issuer.url}/keys"))
+    text = json.dumps(said).replace("{issuer}", issuer.url).replace("{file}", file.as_uri())
+    await issuer.answers(identity.DISCOVERY, said if said == 404 else text)
     try:
         with pytest.raises(IssuerAway):
             await verifier(issuer, clock).name(await token(issuer, clock))
