@@ -24,7 +24,7 @@ import asyncpg
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kit import proofs
+from kit import audit, proofs
 from kit.carrier import Carrier, waited
 from kit.db import PASSING, Connection, Pool
 from kit.errors import FailedPrecondition
@@ -94,6 +94,7 @@ class Outbox:
 
     async def put(self, *changes: Change) -> None:
         """Announce the changes, in their order, if the caller's transaction commits."""
+        audit.touch(*(f"{change.kind.name}/{change.id}" for change in changes[: audit.MOST_NAMES]))
         rows = [
             (
                 change.kind.channel, change.kind.name, change.id, change.owner_epoch,
@@ -285,9 +286,12 @@ class Publisher:
             rows = await conn.fetch(
                 "SELECT channel FROM logs WHERE EXISTS"
                 " (SELECT FROM outbox WHERE outbox.channel = logs.channel)"
+                " UNION ALL SELECT 'audit' WHERE EXISTS (SELECT FROM audit_waiting)"
             )
             waiting = {row["channel"] for row in rows}
             full = [await log.step(waiting=log.channel in waiting) for log in logs]
+            if "audit" in waiting:
+                full.append(await audit.number(conn))
             if not any(full):
                 await waited(self.wake, POLL)
 
