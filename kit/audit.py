@@ -66,8 +66,11 @@ class Act:
         return tuple(dict.fromkeys((*asked, *self.touched)))[:MOST_NAMES]
 
     def request_id(self) -> UUID | None:
-        """That of the request, which the use case has found to be one."""
-        return UUID(found) if (found := getattr(self.request, "request_id", "")) else None
+        """That of the request, if it is one; some methods do not look at it."""
+        try:
+            return UUID(getattr(self.request, "request_id", ""))
+        except ValueError:
+            return None
 
     def decided(self) -> dict[str, str]:
         """The office by which the caller may, by path of the organisation."""
