@@ -120,12 +120,12 @@ def compare(held: Iterable[Head], found: dict[int, bytes], end: Head) -> str:
         found: the hashes of its rows, of as many as there are heads.
         end: its head.
     """
-    agreed = 0
-    for head in sorted(held, key=lambda head: head.number):
+    agreed, heads = 0, sorted(held, key=lambda head: head.number)
+    for head in heads:
         if head.number > end.number:
             return (
-                f"rows {end.number + 1} to {head.number} are missing at the end: they were cut off,"
-                " or the database was restored from a backup"
+                f"rows {end.number + 1} to {heads[-1].number} are missing at the end: they were cut"
+                " off, or the database was restored from a backup"
             )
         if found.get(head.number, BEGINNING.hash) != head.hash:
             return (

@@ -35,7 +35,7 @@ from services.sync.config import Settings as SyncSettings
 from services.sync.domain import StreamMalformed
 from services.sync.usecases import key_of
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
-from smartunion.event.v1 import access_pb2
+from smartunion.event.v1 import access_pb2, access_pb2_grpc
 from smartunion.membership.v1 import membership_pb2, membership_pb2_grpc
 from smartunion.membership.v1.records_pb2 import PublicOffice
 from smartunion.notify.v1 import notify_pb2, notify_pb2_grpc
@@ -504,6 +504,70 @@ async def test_whoever_changes_something_leaves_one_row(
         assert str(row["request_id"]) == request_id
         await node.ask(request, by=by or CHAIR)
         assert len(await recorded(pool, method)) == before + 1
+
+
+async def entries(node: Node, *, by: str, **asked: Any) -> list[access_pb2.AuditEntry]:
+    """All that ListAuditEntries of membership shows, two at a time."""
+    stub = access_pb2_grpc.AccessServiceStub(node.channels["membership"])
+    request = access_pb2.ListAuditEntriesRequest(
+        **{"parent": f"organizations/{STREET}", "page_size": 2, **asked}
+    )
+    found: list[access_pb2.AuditEntry] = []
+    while True:
+        answer = await stub.ListAuditEntries(request, metadata=node.metadata(by))
+        found += answer.entries
+        request.page_token = answer.next_page_token
+        if not request.page_token:
+            return found
+
+
+async def test_an_auditor_reads_who_did_what_within_their_scope_and_nothing_else(
+    node: Node,
+) -> None:
+    request = (await Changes(node).ApproveApplication())[0]
+    answer = await node.ask(request, by=COUNTY)
+
+    async def shown() -> None:
+        found = await entries(node, by=COUNTY, resource=answer.member)
+        assert [entry.caller for entry in found] == [COUNTY]
+        entry = found[0]
+        assert entry.method == "smartunion.membership.v1.MembershipService.ApproveApplication"
+        assert entry.path == f"0.51.5101.510104.{STREET}"
+        assert set(entry.resources) == {request.name, answer.member}
+
+    await eventually(shown)
+    by_county = await entries(node, by=COUNTY, caller=COUNTY)
+    everybody = await entries(node, by=COUNTY)
+    assert {entry.caller for entry in by_county} == {COUNTY} < {e.caller for e in everybody}
+    numbers = [entry.number for entry in everybody]
+    assert numbers == sorted(set(numbers), reverse=True)
+    assert len(everybody) == len(await entries(node, by=COUNTY, page_size=1_000))
+    for stranger in STRANGERS:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await entries(node, by=f"officers/{stranger}")
+        assert refused(error.value).reason == "OUTSIDE_SCOPE"
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await entries(node, by=COUNTY, page_token="forged")
+    assert refused(error.value).reason == "PAGE_TOKEN_FOREIGN"
+
+
+async def test_what_members_did_themselves_is_for_the_organisation_of_the_node(
+    node: Node,
+) -> None:
+    stub = access_pb2_grpc.AccessServiceStub(node.channels["notify"])
+    await node.ask(notify_pb2.RaiseVoiceRequest(text="食堂太贵。"), by=node.records["members"])
+
+    async def seen(by: str) -> int:
+        request = access_pb2.ListAuditEntriesRequest(
+            parent="organizations/51", caller=node.records["members"]
+        )
+        return len((await stub.ListAuditEntries(request, metadata=node.metadata(by))).entries)
+
+    async def by_chair() -> None:
+        assert await seen(CHAIR)
+
+    await eventually(by_chair)
+    assert await seen(COUNTY) == 0
 
 
 async def recorded(pool: Any, method: MethodDescriptor) -> list[Any]:

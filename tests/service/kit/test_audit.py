@@ -23,7 +23,7 @@ from smartunion.membership.v1 import membership_pb2
 from tests.eventually import eventually
 from tests.federation.things import MIGRATIONS, THING
 
-CHANGE = "INSERT INTO runs (channel, first, run) VALUES ('records', $1, gen_random_uuid())"
+CHANGE = "INSERT INTO roll VALUES (gen_random_uuid(), 1, $1, true)"
 """A change of anything."""
 CALLER = f"members/{UUID(int=7)}"
 
@@ -43,7 +43,7 @@ class Trail:
         )
         try:
             async with db.Database(self.pool, lambda conn: conn).transaction() as conn:
-                await conn.execute(CHANGE, 10)
+                await conn.execute(CHANGE, uuid4())
                 if fail:
                     raise RuntimeError("refused")
         finally:
