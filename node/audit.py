@@ -19,6 +19,7 @@ from node.problems import HeadsMalformed, NodeDown
 app = typer.Typer(help="The audit trail (审计) of a node: check it.", no_args_is_help=True)
 
 Config = Annotated[Path, typer.Option("--config", help="The TOML file of the node, which is up.")]
+ROWS = f"SELECT {audit.COLUMNS} FROM audit"
 LOOK = 10_000
 """Rows behind one that is wrong in which is looked for what was done."""
 
@@ -121,9 +122,8 @@ async def check(conn: Any, held: Sequence[Head]) -> str:
             at, wrong = chain.follow(before, part)
             if wrong:
                 rows = await conn.fetch(
-                    f"SELECT {audit.COLUMNS} FROM audit WHERE number >= $1 ORDER BY number LIMIT $2",
-                    wrong.number, LOOK,
-                )  # fmt: skip
+                    f"{ROWS} WHERE number >= $1 ORDER BY number LIMIT $2", wrong.number, LOOK
+                )
                 raise chain.Fault(chain.explain(at, [audit.row_of(row) for row in rows]))
             found |= {row.number: row.hash for row in part if row.number in wanted}
         noted = await audit.head_of(conn)
@@ -140,8 +140,7 @@ async def _parts(conn: Any) -> Any:
     """All rows in order of number, some thousands at a time."""
     after = 0
     while rows := await conn.fetch(
-        f"SELECT {audit.COLUMNS} FROM audit WHERE number > $1 ORDER BY number LIMIT $2",
-        after, LOOK,
-    ):  # fmt: skip
+        f"{ROWS} WHERE number > $1 ORDER BY number LIMIT $2", after, LOOK
+    ):
         yield [audit.row_of(row) for row in rows]
         after = rows[-1]["number"]

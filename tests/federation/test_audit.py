@@ -1,4 +1,4 @@
-"""The nodes above keep the heads of the audit trails below, so that no trail is made anew unseen."""
+"""The nodes above keep the heads of the audit trails below: none is made anew unseen."""
 
 from dataclasses import replace
 from uuid import UUID
