@@ -81,12 +81,6 @@ acting: ContextVar[Act] = ContextVar("acting")
 """Set by the gate for each call of a person: an officer, a member, a merchant."""
 
 
-def touch(*names: str) -> None:
-    """Note the resources that whoever calls has touched."""
-    if act := acting.get(None):
-        act.touch(*names)
-
-
 def names_of(record: object) -> list[str]:
     """The name of a record, if it has one."""
     name = getattr(record, "name", None)

@@ -94,7 +94,8 @@ class Outbox:
 
     async def put(self, *changes: Change) -> None:
         """Announce the changes, in their order, if the caller's transaction commits."""
-        audit.touch(*(f"{change.kind.name}/{change.id}" for change in changes[: audit.MOST_NAMES]))
+        if act := audit.acting.get(None):
+            act.touch(*(f"{one.kind.name}/{one.id}" for one in changes[: audit.MOST_NAMES]))
         rows = [
             (
                 change.kind.channel, change.kind.name, change.id, change.owner_epoch,

@@ -2,23 +2,29 @@
 that is not found."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+import typer
 
 from kit import audit, db
 from kit.audit import Act, acting
+from kit.authority import Scope, ScopeUndecided
 from kit.carrier import Carrier
 from kit.chain import Fault, Head, link
+from kit.ids import utc_now
 from kit.log import Publisher
 from kit.server import KIT_MIGRATIONS
 from node import databases
-from node.audit import check
+from node.audit import check, verify
+from node.problems import HeadsMalformed, NodeDown
 from smartunion.membership.v1 import membership_pb2
 from tests.eventually import eventually
 from tests.federation.things import MIGRATIONS, THING
@@ -116,6 +122,27 @@ async def test_what_is_refused_leaves_none(trail: Trail) -> None:
     with pytest.raises(RuntimeError):
         await trail.act(fail=True)
     assert await trail.number() == before
+
+
+async def test_what_only_reads_leaves_none(trail: Trail) -> None:
+    before = await trail.number()
+    token = acting.set(Act(CALLER, "a.B.Get", None))
+    async with db.Database(trail.pool, lambda conn: conn).transaction() as conn:
+        await conn.fetch("SELECT * FROM roll")
+    acting.reset(token)
+    assert await trail.number() == before
+
+
+async def test_an_officer_changes_nothing_for_which_no_scope_was_asked(trail: Trail) -> None:
+    before, id_ = await trail.number(), uuid4()
+    undecided = Scope(caller="officers/a", permission="x", offices=list, clock=utc_now)
+    token = acting.set(Act("officers/a", "a.B.Change", undecided))
+    with pytest.raises(ScopeUndecided):
+        async with db.Database(trail.pool, lambda conn: conn).transaction() as conn:
+            await conn.execute("INSERT INTO roll VALUES ($1, 1, $1, true)", id_)
+    acting.reset(token)
+    assert await trail.number() == before
+    assert not await trail.pool.fetchval("SELECT count(*) FROM roll WHERE id = $1", id_)
 
 
 async def test_rows_wait_for_no_other_mutation(trail: Trail) -> None:
@@ -216,3 +243,28 @@ async def test_what_was_committed_before_a_crash_is_numbered_after_it(trail: Tra
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert await trail.finding(before) == ""
+
+
+async def test_the_command_says_what_it_found_and_fails_if_a_row_is_wrong(
+    trail: Trail, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('name = "成都市总工会"\norganization = "5101"\nlevel = "city"\n')
+    with pytest.raises(NodeDown):
+        await asyncio.to_thread(verify, config)
+    (tmp_path / "data").mkdir()
+    endpoints = json.dumps({"postgres": {"things": trail.url}})
+    (tmp_path / "data" / "endpoints.json").write_text(endpoints)
+    head = await trail.number()
+    heads = tmp_path / "heads.json"
+    heads.write_text(json.dumps({"things": [[head.number, head.hash.hex()]]}))
+    await asyncio.to_thread(verify, config, heads)
+    assert f"things: {head.number} rows, whole, as 1 heads say" in capsys.readouterr().out
+    async with trail.forced() as conn:
+        await conn.execute("DELETE FROM audit WHERE number = 2")
+        with pytest.raises(typer.Exit):
+            await asyncio.to_thread(verify, config, heads)
+    assert "things: row 2 was removed" in capsys.readouterr().out
+    heads.write_text("[]")
+    with pytest.raises(HeadsMalformed):
+        await asyncio.to_thread(verify, config, heads)
