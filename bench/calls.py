@@ -15,6 +15,7 @@ import grpc
 from bench import echo
 from bench.figures import Figure, Target
 from bench.network import organization_of, origin_of, running
+from kit.audit import Act, acting
 from kit.authority import Office, Role, Scope, scope
 from kit.db import Database
 from kit.ids import utc_now
@@ -97,7 +98,9 @@ async def approve(folder: Path, runs: int) -> list[Figure]:
             return await top.membership.ApproveApplication(request, **top.call)
 
         async def approved(name: str) -> object:
-            approval = Call("officers/bench", "approve", uuid4(), bytes(32))
+            act = Act("officers/bench", "approve", scope.get())
+            acting.set(act)
+            approval = Call("officers/bench", "approve", uuid4(), bytes(32), act)
             record = UUID(name.removeprefix("applications/"))
             return await applications.approve(record, call=approval)
 

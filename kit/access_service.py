@@ -1,20 +1,26 @@
-"""smartunion.event.v1.AccessService: why somebody may call the methods of a service, or not."""
+"""smartunion.event.v1.AccessService: why somebody may call the methods of a service, or not; and
+who has changed what."""
+
+import re
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import Default
 
-from kit import authority
-from kit.authority import Finding, Office
+from kit import audit, authority
+from kit.authority import Finding, Office, is_within, scope
+from kit.chain import Row
 from kit.db import Pool
 from kit.errors import InvalidArgument
 from kit.offices import Offices
 from kit.organizations import organization_in
-from kit.rpc import Context, Rule, caller, rule_of
+from kit.rpc import Context, Page, PageTokenForeign, Rule, caller, page_of, rule_of, uuid_in
 from kit.tree import Organizations
 from smartunion.event.v1 import access_pb2 as pb
 from smartunion.event.v1 import access_pb2_grpc
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AccessService"].full_name
+
+_KEY = re.compile(r"[0-9]{1,18}(\.[0-9a-f]{64})?")
 
 TEXTS = {
     Finding.ALLOWED: (
@@ -65,6 +71,7 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
     def __init__(self, pool: Pool, offices: Offices, home: str) -> None:
         """`home`: the path of the organisation that the node serves."""
         self._organizations, self._offices, self._home = Organizations(pool), offices, home
+        self._pool = pool
 
     async def ExplainAccess(
         self, request: pb.ExplainAccessRequest, context: Context
@@ -77,6 +84,39 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
             await self._path(rule, request.organization), at=self._offices.clock(),
         )  # fmt: skip
         return _explanation(found, request.method, rule, office)
+
+    async def ListAuditEntries(
+        self, request: pb.ListAuditEntriesRequest, context: Context
+    ) -> pb.ListAuditEntriesResponse:
+        page = page_of(request)
+        within = await self._organizations.within(request.parent, scope.get())
+        found = await audit.page(
+            self._pool, within, all_of_node=any(is_within(self._home, above) for above in within),
+            resource=request.resource, caller=request.caller,
+            before=_before(page)[0], limit=page.size + 1,
+        )  # fmt: skip
+        shown, key = page.cut(found, key=lambda row: str(row.number))
+        return pb.ListAuditEntriesResponse(
+            entries=map(_entry, shown), next_page_token=page.token(key)
+        )
+
+    async def ListAuditHeads(
+        self, request: pb.ListAuditHeadsRequest, context: Context
+    ) -> pb.ListAuditHeadsResponse:
+        page, origin = page_of(request), uuid_in(request.parent, "nodes", field="parent")
+        found = await audit.page_of_heads(
+            self._pool, origin, before=_before(page), limit=page.size + 1
+        )
+        shown, key = page.cut(found, key=lambda row: f"{row['number']}.{row['hash'].hex()}")
+        return pb.ListAuditHeadsResponse(
+            heads=[
+                pb.AuditHead(
+                    number=row["number"], hash=row["hash"], certify_time=row["certify_time"]
+                )
+                for row in shown
+            ],
+            next_page_token=page.token(key),
+        )
 
     async def _path(self, rule: Rule, organization: str) -> str | None:
         """Of the organisation in question; None if any will do."""
@@ -95,6 +135,24 @@ def _rule_in(method: str) -> Rule:
     except KeyError:
         raise MethodUnknown(method=method[:200]) from None
     return rule_of(found.containing_service.full_name, found.name)
+
+
+def _before(page: Page) -> tuple[int, bytes]:
+    """The number, and perhaps the hash, before which a list goes on.  Raises PageTokenForeign."""
+    if not page.key:
+        return audit.END, b""
+    if not _KEY.fullmatch(page.key):
+        raise PageTokenForeign()
+    number, _, hash_ = page.key.partition(".")
+    return int(number), bytes.fromhex(hash_)
+
+
+def _entry(row: Row) -> pb.AuditEntry:
+    return pb.AuditEntry(
+        number=row.number, act_time=row.time, caller=row.caller, office=row.office,
+        method=row.method, path=row.path, resources=row.names,
+        request_id=str(row.request_id or ""), hash=row.hash,
+    )  # fmt: skip
 
 
 def _explanation(

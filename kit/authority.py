@@ -37,7 +37,7 @@ _READING = frozenset(
     {
         "organization.read", "office.read", "application.read", "member.read", "roster.read",
         "card.read", "programme.read", "notice.read", "voice.read", "directive.read",
-        "network.read",
+        "network.read", "audit.read",
     }
 )  # fmt: skip
 
@@ -178,23 +178,19 @@ class Scope:
     offices: Callable[[], Sequence[Office]]
     """Those of the caller."""
     clock: Callable[[], datetime]
-    decided: set[str] = field(default_factory=set)
-    """The paths for which the permission was found to be held."""
+    decided: dict[str, str] = field(default_factory=dict)
+    """By path for which the permission was found to be held, the office that decided."""
 
     def check(self, path: str | None) -> None:
         """Raises OutsideScope unless the permission is held for the organisation at a path; None:
         of an organisation that is not known here, for which nobody holds any."""
-        at = self.clock()
-        if path is None or decide(self.offices(), self.permission, path, at=at) is None:
+        if path is None or not self._decide(path):
             raise OutsideScope(caller=self.caller, permission=self.permission)
-        self.decided.add(path)
 
     def check_line(self, path: str | None) -> None:
         """Like `check`, of what is handed down: those below may see it too."""
         below = [place for place in self.paths() if path and is_within(place, path)]
-        if below:
-            self.decided.update(below)
-        else:
+        if not any([self._decide(place) for place in below]):
             self.check(path)
 
     def within(self, path: str) -> list[str]:
@@ -205,15 +201,15 @@ class Scope:
             found = [path]
         else:
             found = [place for place in held if is_within(place, path)]
-        if not found:
+        if not any([self._decide(place) for place in found]):
             raise OutsideScope(caller=self.caller, permission=self.permission)
-        self.decided.update(found)
         return found
 
     def places(self) -> list[str]:
         """Like `paths`, for a call that asks for all of them."""
         found = self.paths()
-        self.decided.update(found)
+        for place in found:
+            self._decide(place)
         return found
 
     def holds(self) -> bool:
@@ -226,6 +222,13 @@ class Scope:
         at = self.clock()
         right = (one for one in self.offices() if one.permits(self.permission) and one.counts(at))
         return highest(one.path for one in right)
+
+    def _decide(self, path: str) -> bool:
+        """Whether the permission is held for an organisation; by which office, is noted."""
+        office = decide(self.offices(), self.permission, path, at=self.clock())
+        if office:
+            self.decided[path] = office.name
+        return office is not None
 
     def confirm(self) -> None:
         """Before each message of a call that lasts: what was decided must still hold.  Raises

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from kit import audit
 from kit.db import Connection
 from kit.errors import AlreadyExists
 from kit.rpc import Call
@@ -58,10 +59,14 @@ class Calls:
         if row["request_hash"] != call.request_hash:
             raise RequestIdReused(request_id=call.request_id)
         answer: T = _adapter(kind).validate_json(self._sealer.open(row["answer"], _place(call)))
+        if call.act:
+            call.act.repeated = True
         return answer
 
     async def answer(self, call: Call, answer: object) -> None:
         """Remember what is answered."""
+        if call.act:
+            call.act.touch(*audit.names_of(answer))
         if call.request_id is None:
             return
         text = _adapter(type(answer)).dump_json(answer)
@@ -95,7 +100,11 @@ class Calls:
         }
 
     async def answer_all(self, answers: Sequence[tuple[Call, object]]) -> None:
-        """Remember what many calls are answered that `answered` did not find."""
+        """Remember what many calls are answered that `answered` did not find, and who they are."""
+        for call, answer in answers:
+            if call.act:
+                call.act.touch(*audit.names_of(answer))
+        await audit.record_all(self._conn, [call.act for call, _ in answers if call.act])
         await self._conn.copy_records_to_table(
             "calls",
             columns=["caller", "method", "request_id", "request_hash", "answer"],

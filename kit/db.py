@@ -10,6 +10,8 @@ import asyncpg
 from asyncpg.pgproto import pgproto
 from asyncpg.pool import PoolConnectionProxy
 
+from kit import audit
+
 Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
 Pool: TypeAlias = "asyncpg.Pool[Any]"
 S = TypeVar("S")
@@ -55,9 +57,17 @@ class Database(Generic[S]):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[S]:
-        """All or nothing: commits at the end of the block, undoes it on any exception."""
-        async with self._pool.acquire() as conn, conn.transaction():
-            yield self._store(conn)
+        """All or nothing: commits at the end of the block, undoes it on any exception.
+
+        In a call of a person, what was changed leaves its row in the audit trail.
+        """
+        act = audit.acting.get(None)
+        async with self._pool.acquire() as conn:
+            async with conn.transaction():
+                yield self._store(conn)
+                recorded = await audit.record(conn, act) if act else None
+            if act:
+                act.recorded = recorded
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ import asyncpg
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kit import proofs
+from kit import audit, proofs
 from kit.carrier import Carrier, waited
 from kit.db import PASSING, Connection, Pool
 from kit.errors import FailedPrecondition
@@ -46,6 +46,8 @@ CERTIFY_EVERY = 60.0
 """Seconds after which a certificate is due in any case."""
 AUDIT_EVERY = 10.0
 """Seconds between two recounts of some of the own tables."""
+CHAIN_EVERY = 0.2
+"""Seconds between two batches of the audit trail, for which nobody waits: each costs a commit."""
 CERTIFY_ENTRIES = 10_000
 """Entries after which a certificate is due in any case."""
 
@@ -94,6 +96,8 @@ class Outbox:
 
     async def put(self, *changes: Change) -> None:
         """Announce the changes, in their order, if the caller's transaction commits."""
+        if act := audit.acting.get(None):
+            act.touch(*(f"{one.kind.name}/{one.id}" for one in changes[: audit.MOST_NAMES]))
         rows = [
             (
                 change.kind.channel, change.kind.name, change.id, change.owner_epoch,
@@ -281,13 +285,18 @@ class Publisher:
             "INSERT INTO runs (channel, first, run) SELECT channel, head + 1, $1 FROM logs", run
         )
         logs = [_Channel(self, conn, channel, run) for channel in CHANNELS]
+        chained_at = 0.0
         while True:
             rows = await conn.fetch(
                 "SELECT channel FROM logs WHERE EXISTS"
                 " (SELECT FROM outbox WHERE outbox.channel = logs.channel)"
+                " UNION ALL SELECT 'audit' WHERE EXISTS (SELECT FROM audit_waiting)"
             )
             waiting = {row["channel"] for row in rows}
             full = [await log.step(waiting=log.channel in waiting) for log in logs]
+            if "audit" in waiting and monotonic() - chained_at > CHAIN_EVERY:
+                full.append(await audit.number(conn))
+                chained_at = monotonic()
             if not any(full):
                 await waited(self.wake, POLL)
 

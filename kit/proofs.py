@@ -19,6 +19,7 @@ from uuid import UUID
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from kit.audit import head_of, keep_head
 from kit.db import Connection, Pool
 from kit.records import MODULUS, Kind, bucket, element, group_hash, record_hash
 from smartunion.event.v1 import log_pb2
@@ -192,6 +193,7 @@ async def certify(
     """What this node vouches for at `number`, by its running sums."""
     sums = await sums_of(conn, node, channel)
     proof = await _proof(conn, node, channel)
+    head = await head_of(conn)
     now = Timestamp()
     now.FromDatetime(datetime.now(UTC))
     certificate = log_pb2.Certificate(
@@ -204,6 +206,8 @@ async def certify(
         ],
         digests=b"".join(digest.to_bytes(16, "big") for digest in sums.by_bucket()),
         audited=proof["verdict"] == log_pb2.COMPLETE,
+        audit_number=head.number,
+        audit_hash=head.hash,
     )
     await _save(conn, node, channel, certificate, proof["verdict"], sums)
     await conn.execute(
@@ -220,6 +224,7 @@ async def compare(
 
     In the transaction that applied the entries before the certificate, and none after it.
     """
+    await keep_head(conn, origin, certificate)
     proof = await _proof(conn, origin, channel)
     if certificate.number < proof["settled"]:
         return  # a snapshot brought newer states than it speaks of

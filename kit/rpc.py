@@ -7,7 +7,7 @@ import inspect
 import json
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from kit import tokens
+from kit.audit import Act, acting
 from kit.authority import NoOffice, OfficesUnread, Scope, ScopeUndecided, scope
 from kit.db import PASSING
 from kit.errors import (
@@ -132,6 +133,8 @@ class Call:
     """None if the caller gave none: then it cannot be repeated safely."""
     request_hash: bytes
     """SHA-256 of the request."""
+    act: Act | None = field(default=None, compare=False)
+    """What is recorded of it, if somebody is to answer for it."""
 
 
 def call_of(request: Message, request_id: str) -> Call:
@@ -150,6 +153,7 @@ def call_of(request: Message, request_id: str) -> Call:
         method=request.DESCRIPTOR.full_name,
         request_id=parsed,
         request_hash=hashlib.sha256(serialized).digest(),
+        act=acting.get(None),
     )
 
 
@@ -419,6 +423,10 @@ _PREFIXES: dict[Access, tuple[str, ...]] = {
 }
 
 
+PEOPLE = (access_pb2.OFFICER, access_pb2.MEMBER, access_pb2.MERCHANT, access_pb2.SELF)
+"""Who answers for what they change: it leaves a row in the audit trail."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a method's proto says of who may call it, and as what a call counts."""
@@ -514,6 +522,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         async def respond(request: Any, context: Context) -> Any:
             try:
                 guarded = await self._admit(method, context)
+                request = _noted(request)
                 # A client's own deadline cancels the call; one without any must not hang for ever.
                 limit = deadline if context.time_remaining() is None else None
                 with self._running(method, context):
@@ -531,7 +540,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
             try:
                 guarded = await self._admit(method, context)
                 with self._running(method, context):
-                    answers = handler(request, context)
+                    answers = handler(_noted(request), context)
                     if inspect.isawaitable(answers):  # it writes by itself, as Health.Watch does
                         await answers
                     else:
@@ -552,11 +561,14 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
         name = await self._gate.admit(method, metadata, context.peer())
         caller.set(name)
-        rule = rule_of(*_split(method))
-        if rule.access != access_pb2.OFFICER:
-            return None
-        guarded = self._doorkeeper.admit(name, rule)
-        scope.set(guarded)
+        service, bare = _split(method)
+        rule = rule_of(service, bare)
+        guarded = None
+        if rule.access == access_pb2.OFFICER:
+            guarded = self._doorkeeper.admit(name, rule)
+            scope.set(guarded)
+        if rule.access in PEOPLE:
+            acting.set(Act(name, f"{service}.{bare}", guarded))
         return guarded
 
     def _running(self, method: str, context: Context) -> AbstractContextManager[None]:
@@ -582,6 +594,32 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         # The traceback names code, never values: asyncpg's messages may quote a row, so only types.
         log.error("call failed", extra={"method": method, "error": _where(error)})
         await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+
+
+class _Noted:
+    """The messages of a stream, as they come: the first says what the call is about."""
+
+    def __init__(self, messages: AsyncIterator[Message], act: Act) -> None:
+        self._messages, self._act = messages, act
+
+    def __aiter__(self) -> "_Noted":
+        return self
+
+    async def __anext__(self) -> Message:
+        message = await anext(self._messages)
+        self._act.request = self._act.request or message
+        return message
+
+
+def _noted(request: Any) -> Any:
+    """What is asked, which is noted in what the caller does."""
+    act = acting.get(None)
+    if act is None:
+        return request
+    if not isinstance(request, Message):
+        return _Noted(request, act)
+    act.request = request
+    return request
 
 
 def _check_decided(method: str, guarded: Scope | None) -> None:

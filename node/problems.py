@@ -113,3 +113,19 @@ class BundleMalformed(InvalidArgument):
 class RootDiffers(FailedPrecondition):
     message = "the bundle is for the root {found}, not {root}; do not trust it before you know why"
     chinese = "离线包的根密钥指纹是 {found}，而不是 {root}；查明原因前请勿信任"
+
+
+class NodeDown(FailedPrecondition):
+    message = "the node of {config} is not up; start it: smartunion node up --config {config}"
+    chinese = "{config} 的节点未运行；请先启动：smartunion node up --config {config}"
+
+
+class HeadsMalformed(InvalidArgument):
+    message = (
+        "give --heads the file that `smartunion audit heads --config PARENT.toml NODE` prints at "
+        "another node; NODE is a UUID"
+    )
+    chinese = (
+        "--heads 应为在另一节点上用 smartunion audit heads --config PARENT.toml NODE 输出的文件；"
+        "NODE 为 UUID"
+    )

@@ -35,7 +35,7 @@ from services.sync.config import Settings as SyncSettings
 from services.sync.domain import StreamMalformed
 from services.sync.usecases import key_of
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
-from smartunion.event.v1 import access_pb2
+from smartunion.event.v1 import access_pb2, access_pb2_grpc
 from smartunion.membership.v1 import membership_pb2, membership_pb2_grpc
 from smartunion.membership.v1.records_pb2 import PublicOffice
 from smartunion.notify.v1 import notify_pb2, notify_pb2_grpc
@@ -50,6 +50,7 @@ from tests import offices
 from tests.builders import an_id_number, sha256
 from tests.callers import calling_as
 from tests.eventually import eventually
+from tests.service.changes import NOT_ALONE, Changes
 from tests.service.conftest import make_settings, on
 
 SERVED: dict[str, list[tuple[Any, Any]]] = {
@@ -65,17 +66,22 @@ STRANGERS = {"sibling": SIBLING, "look-alike": LOOK_ALIKE}
 COUNTY = "officers/county"
 
 
-def methods() -> Iterator[tuple[str, MethodDescriptor]]:
-    """Every method that is open to officers, with the service that serves it."""
+def methods(
+    *accesses: access_pb2.Access,
+) -> Iterator[tuple[str, MethodDescriptor]]:
+    """Every method that is open to officers, or to others, with the service that serves it."""
     for service, modules in SERVED.items():
         for module, _ in modules:
             for described in module.DESCRIPTOR.services_by_name.values():
                 for method in described.methods:
-                    if rule_of(described.full_name, method.name).access == access_pb2.OFFICER:
+                    access = rule_of(described.full_name, method.name).access
+                    if access in (accesses or (access_pb2.OFFICER,)):
                         yield service, method
 
 
 METHODS = list(methods())
+PEOPLE = (access_pb2.OFFICER, access_pb2.MEMBER, access_pb2.MERCHANT)
+READING = ("Download", "Get", "List", "Search", "Verify", "Watch")
 
 
 @dataclass
@@ -462,3 +468,117 @@ async def test_no_other_node_can_give_an_office_here(node: Node) -> None:
     assert await pool.fetchval("SELECT count(*) FROM parked WHERE origin = $1", child)
     with pytest.raises(StreamMalformed):  # nor on the channel that does not travel
         key_of(frame_pb2.Stream(origin=child.bytes, service="membership", channel="local"))
+
+
+CHANGING = [
+    (service, method) for service, method in methods(*PEOPLE) if not method.name.startswith(READING)
+]
+
+
+@pytest.mark.parametrize(("service", "method"), CHANGING, ids=[one.name for _, one in CHANGING])
+async def test_whoever_changes_something_leaves_one_row(
+    node: Node, service: str, method: MethodDescriptor
+) -> None:
+    """For a new method: say in changes.py how it is called well."""
+    pool, make = node.pools[service], Changes(node).of(method.name)
+    if make is None:
+        told = await node.refusal(a_request(node, method), by=CHAIR)
+        refused_alone = NOT_ALONE.get(method.name)
+        assert told and refused_alone, "changes.py does not say how to call it"
+        assert not await recorded(pool, method)
+        return
+    request, by = await make()
+    if "request_id" in method.input_type.fields_by_name:
+        request.request_id = str(uuid4())
+    before = len(await recorded(pool, method))
+    answer = await node.ask(request, by=by or CHAIR)
+    row, *others = (await recorded(pool, method))[before:]
+    assert not others
+    assert row["caller"] == (by or CHAIR)
+    officer = not by
+    assert row["office"].startswith("offices/") == officer
+    assert row["path"].startswith("0.51") == officer
+    if name := getattr(answer, "name", ""):
+        assert name in row["names"] or name.startswith("nodes/")
+    if request_id := getattr(request, "request_id", ""):
+        assert str(row["request_id"]) == request_id
+        await node.ask(request, by=by or CHAIR)
+        assert len(await recorded(pool, method)) == before + 1
+
+
+async def entries(node: Node, *, by: str, **asked: Any) -> list[access_pb2.AuditEntry]:
+    """All that ListAuditEntries of membership shows, two at a time."""
+    stub = access_pb2_grpc.AccessServiceStub(node.channels["membership"])
+    request = access_pb2.ListAuditEntriesRequest(
+        **{"parent": f"organizations/{STREET}", "page_size": 2, **asked}
+    )
+    found: list[access_pb2.AuditEntry] = []
+    while True:
+        answer = await stub.ListAuditEntries(request, metadata=node.metadata(by))
+        found += answer.entries
+        request.page_token = answer.next_page_token
+        if not request.page_token:
+            return found
+
+
+async def test_an_auditor_reads_who_did_what_within_their_scope_and_nothing_else(
+    node: Node,
+) -> None:
+    request = (await Changes(node).ApproveApplication())[0]
+    answer = await node.ask(request, by=COUNTY)
+
+    async def shown() -> None:
+        found = await entries(node, by=COUNTY, resource=answer.member)
+        assert [entry.caller for entry in found] == [COUNTY]
+        entry = found[0]
+        assert entry.method == "smartunion.membership.v1.MembershipService.ApproveApplication"
+        assert entry.path == f"0.51.5101.510104.{STREET}"
+        assert set(entry.resources) == {request.name, answer.member}
+
+    await eventually(shown)
+    by_county = await entries(node, by=COUNTY, caller=COUNTY)
+    everybody = await entries(node, by=COUNTY)
+    assert {entry.caller for entry in by_county} == {COUNTY} < {e.caller for e in everybody}
+    numbers = [entry.number for entry in everybody]
+    assert numbers == sorted(set(numbers), reverse=True)
+    assert len(everybody) == len(await entries(node, by=COUNTY, page_size=1_000))
+    for stranger in STRANGERS:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await entries(node, by=f"officers/{stranger}")
+        assert refused(error.value).reason == "OUTSIDE_SCOPE"
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await entries(node, by=COUNTY, page_token="forged")
+    assert refused(error.value).reason == "PAGE_TOKEN_FOREIGN"
+
+
+async def test_what_members_did_themselves_is_for_the_organisation_of_the_node(
+    node: Node,
+) -> None:
+    stub = access_pb2_grpc.AccessServiceStub(node.channels["notify"])
+    await node.ask(notify_pb2.RaiseVoiceRequest(text="食堂太贵。"), by=node.records["members"])
+
+    async def seen(by: str) -> int:
+        request = access_pb2.ListAuditEntriesRequest(
+            parent="organizations/51", caller=node.records["members"]
+        )
+        return len((await stub.ListAuditEntries(request, metadata=node.metadata(by))).entries)
+
+    async def by_chair() -> None:
+        assert await seen(CHAIR)
+
+    await eventually(by_chair)
+    assert await seen(COUNTY) == 0
+
+
+async def recorded(pool: Any, method: MethodDescriptor) -> list[Any]:
+    """The rows of a method, numbered or not, in order of time."""
+    columns = "caller, method, office, path, names, request_id, time"
+    return list(
+        await pool.fetch(
+            f"""
+            SELECT {columns} FROM audit WHERE method = $1 UNION ALL
+            SELECT {columns} FROM audit_waiting WHERE method = $1 ORDER BY time
+            """,
+            method.full_name,
+        )
+    )

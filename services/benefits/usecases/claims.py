@@ -9,6 +9,7 @@ whoever dies.  Who waits is answered after the commit.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -75,7 +76,8 @@ class Claims:
         claim = Claim(member, call, asyncio.get_running_loop().create_future())
         desk.waiting.append(claim)
         if desk.claimer is None:
-            desk.claimer = asyncio.create_task(self._serve(desk))
+            # For all, and not in the name of who came first.
+            desk.claimer = asyncio.create_task(self._serve(desk), context=Context())
         return await claim.answer, desk.programme
 
     async def _open(self, programme: UUID, member: UUID) -> Desk:

@@ -20,6 +20,7 @@ class Store:
         self.notices = Notices(conn, node)
         self.read_counts = ReadCounts(conn, node)
         self.voices = Voices(conn, keys, node)
+        self.inbox = Inbox(conn, keys, node)
         self.calls = Calls(conn, keys.sealer)
         self.outbox = Outbox(conn)
 

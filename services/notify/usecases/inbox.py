@@ -90,5 +90,6 @@ class Inboxes:
         if not found or found[0].id != message:
             raise MessageNotFound(name=f"messages/{message}")
         if found[0].unread:
-            await self._reads.inbox.mark(member.id, message)
+            async with self._means.database.transaction() as store:
+                await store.inbox.mark(member.id, message)
         return replace(found[0], unread=False)

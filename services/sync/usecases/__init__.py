@@ -13,7 +13,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
 
 from kit import frames, trust
-from kit.db import Connection, Pool
+from kit.db import Connection, Database, Pool
 from kit.ids import utc_now
 from kit.log_service import ChannelUnknown
 from kit.records import DOWN, TRAVELLING
@@ -126,11 +126,9 @@ class Sync:
         self.wanted: Callable[[sync_pb2.Want], None] = lambda want: None
         """Called with what a child misses of what travels down."""
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Store]:
+    def transaction(self) -> AbstractAsyncContextManager[Store]:
         """All or nothing."""
-        async with self._pool.acquire() as conn, conn.transaction():
-            yield Store(conn, self._sealer)
+        return Database(self._pool, lambda conn: Store(conn, self._sealer)).transaction()
 
     @asynccontextmanager
     async def look(self) -> AsyncIterator[Store]:
