@@ -27,7 +27,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kit import audit, proofs
 from kit.carrier import Carrier, waited
 from kit.db import PASSING, Connection, Pool
-from kit.errors import FailedPrecondition
+from kit.errors import FailedPrecondition, Unavailable
 from kit.ids import uuid7
 from kit.records import CERTIFICATE, CHANNELS, Kind, group_hash, record_hash
 from smartunion.event.v1 import log_pb2
@@ -59,6 +59,11 @@ logger = logging.getLogger(__name__)
 class LogTrimmed(FailedPrecondition):
     message = "the log keeps nothing between {after} and {first}: it was freed or lost"
     chinese = "日志已不再保留 {after} 与 {first} 之间的条目：已清理或丢失"
+
+
+class LogUnnumbered(Unavailable):
+    message = "what was committed last has no number yet; read again in a moment"
+    chinese = "最近提交的内容尚未编号；请稍后再读"
 
 
 class LogRewound(FailedPrecondition):
@@ -179,6 +184,13 @@ async def read_log(
         run=await run_of(pool, channel, found[-1]["number"]) if found else run,
         entries=[to_entry(row) for row in found],
     )
+
+
+async def check_numbered(pool: Pool, channel: str) -> None:
+    """Raises LogUnnumbered if something is committed that has no number: a reader who must not
+    believe that it has read all would."""
+    if await pool.fetchval("SELECT EXISTS (SELECT FROM outbox WHERE channel = $1)", channel):
+        raise LogUnnumbered()
 
 
 async def run_of(pool: "Connection | Pool", channel: str, number: int) -> bytes:

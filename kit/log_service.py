@@ -8,8 +8,8 @@ from kit.copies import Copies
 from kit.db import Connection, Pool
 from kit.errors import InvalidArgument
 from kit.ids import uuid7
-from kit.log import BATCH, read_log
-from kit.records import CHANNELS, Kind
+from kit.log import BATCH, check_numbered, read_log
+from kit.records import CHANNELS, LOCAL, Kind
 from kit.rpc import AccessDenied, Context, caller, page_of
 from smartunion.event.v1 import log_pb2 as pb
 from smartunion.event.v1 import log_pb2_grpc
@@ -52,8 +52,11 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
     async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
         if caller.get() != f"services/{request.reader}":
             raise AccessDenied(method=f"ReadLog as {request.reader[:50]}", caller=caller.get())
+        channel = _channel(request.channel)
+        if channel == LOCAL:  # Nobody is refused for good while an office waits for its number.
+            await check_numbered(self._pool, channel)
         answer = await read_log(
-            self._pool, _channel(request.channel), after=min(request.after, 2**62), run=request.run,
+            self._pool, channel, after=min(request.after, 2**62), run=request.run,
             limit=min(request.page_size or BATCH, 5_000),
         )  # fmt: skip
         # After the lineage was checked: a cursor of another life is no receipt.  Not flushed: one
