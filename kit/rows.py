@@ -11,8 +11,8 @@ from smartunion.event.v1.log_pb2 import Certificate
 RECORD = "record.id, record.origin, record.owner_epoch, record.version, record.hash, record.public"
 PATH = "(SELECT path FROM organizations WHERE organizations.id = record.organization) AS path"
 """Of the record's organisation, by which authority is decided; NULL if it is not known here."""
-WITHIN = """record.organization IN (SELECT id FROM organizations, unnest($2::text[]) AS place
-             WHERE path = place OR path >= place || '.' AND path < place || '/')"""
+WITHIN = """record.organization IN (SELECT id FROM organizations
+             WHERE path = $2 OR path >= $2 || '.' AND path < $2 || '/')"""
 
 
 def certificate(channel: str) -> str:

@@ -215,6 +215,17 @@ class Page:
         shown = list(found[: self.size])
         return shown, key(shown[-1]) if len(found) > self.size else None
 
+    async def across(
+        self, within: Iterable[str], read: Callable[[str], Awaitable[list[T]]], *,
+        newest: bool = False,
+    ) -> tuple[list[T], str | None]:  # fmt: skip
+        """What is shown of lists in order of id that are read at several paths, none below another,
+        and the key of the next page.  One list a path: PostgreSQL knows too little of an array of
+        paths, and took 3 s for what takes 20 ms."""
+        found = [item for path in within for item in await read(path)]
+        found.sort(key=lambda item: cast(Any, item).id, reverse=newest)
+        return self.cut(found)
+
     def token(self, key: str | None) -> str:
         """The token with which the same list goes on after `key`; empty if that was the end."""
         if key is None:

@@ -43,8 +43,8 @@ class Cards:
         """Like `get`, and holds the row until the transaction ends."""
         return await self.get(card, scope=scope, lock="FOR UPDATE OF record")
 
-    async def page(self, within: Sequence[str], *, after: UUID, limit: int) -> list[Card]:
-        """Those of organisations at paths and below, oldest first."""
+    async def page(self, path: str, *, after: UUID, limit: int) -> list[Card]:
+        """Those of organisations at a path and below, oldest first."""
         rows = await self._conn.fetch(
             f"""
             {CARD}
@@ -53,7 +53,7 @@ class Cards:
                                   AND newer.owner_epoch > record.owner_epoch)
              ORDER BY record.id LIMIT $4
             """,
-            self._node, within, after, limit,
+            self._node, path, after, limit,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 

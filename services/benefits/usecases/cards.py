@@ -27,8 +27,10 @@ class Cards:
     async def page(self, parent: str, *, page: Page) -> tuple[list[Card], str | None]:
         """Those of `parent` and all below, oldest first, and the key of the next page."""
         within = await self._means.reads.organizations.within(parent, scope.get())
-        found = await self._means.reads.cards.page(within, after=page.after(), limit=page.size + 1)
-        return page.cut(found)
+        cards = self._means.reads.cards
+        return await page.across(
+            within, lambda path: cards.page(path, after=page.after(), limit=page.size + 1)
+        )
 
     async def issue(self, member: UUID, *, call: Call) -> Card:
         async with self._means.database.transaction() as store:

@@ -59,10 +59,8 @@ class Applications:
         """Like `get`, and holds the row until the transaction ends."""
         return await self.get(application, scope=scope, lock="FOR UPDATE OF record")
 
-    async def page(
-        self, within: Sequence[str], *, state: int, after: UUID, limit: int
-    ) -> list[Application]:
-        """Those to organisations at paths and below, oldest first; `state` 0 means all."""
+    async def page(self, path: str, *, state: int, after: UUID, limit: int) -> list[Application]:
+        """Those to organisations at a path and below, oldest first; `state` 0 means all."""
         rows = await self._conn.fetch(
             f"""
             {APPLICATION}
@@ -71,7 +69,7 @@ class Applications:
                                   AND newer.owner_epoch > record.owner_epoch)
              ORDER BY record.id LIMIT $5
             """,
-            self._node, within, after, state, limit,
+            self._node, path, after, state, limit,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 
@@ -143,8 +141,8 @@ class Members:
         scope.check(row["path"])
         return self._of(row)
 
-    async def page(self, within: Sequence[str], *, after: UUID, limit: int) -> list[Member]:
-        """The active ones of organisations at paths and below, in order of admission."""
+    async def page(self, path: str, *, after: UUID, limit: int) -> list[Member]:
+        """The active ones of organisations at a path and below, in order of admission."""
         rows = await self._conn.fetch(
             f"""
             {MEMBER}
@@ -153,18 +151,18 @@ class Members:
                                   AND newer.owner_epoch > record.owner_epoch)
              ORDER BY record.id LIMIT $5
             """,
-            self._node, within, after, MemberState.ACTIVE, limit,
+            self._node, path, after, MemberState.ACTIVE, limit,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 
-    async def with_id_number(self, id_number: str, *, within: Sequence[str]) -> list[Member]:
-        """Those of this node, at paths and below, that hold the ID number."""
+    async def with_id_number(self, id_number: str, *, path: str) -> list[Member]:
+        """Those of this node, at a path and below, that hold the ID number."""
         rows = await self._conn.fetch(
             f"""
             {MEMBER}
              WHERE record.origin = $1 AND {WITHIN} AND person.id_index = $3 ORDER BY record.id
             """,
-            self._node, within, self._sealer.index("id_number", id_number),
+            self._node, path, self._sealer.index("id_number", id_number),
         )  # fmt: skip
         return [self._of(row) for row in rows]
 

@@ -1,6 +1,5 @@
 """The table `offices`, whose columns the kit knows: see kit/offices.py."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -32,9 +31,9 @@ class Officers:
         return self._of(row)
 
     async def page(
-        self, within: Sequence[str], *, ending_after: datetime, after: UUID, limit: int
+        self, path: str, *, ending_after: datetime, after: UUID, limit: int
     ) -> list[Office]:
-        """Those of organisations at paths and below, oldest first."""
+        """Those of organisations at a path and below, oldest first."""
         rows = await self._conn.fetch(
             f"""
             {OFFICE}
@@ -42,7 +41,7 @@ class Officers:
                AND coalesce(record.end_time, 'infinity') > $4
              ORDER BY record.id LIMIT $5
             """,
-            self._node, within, after, ending_after, limit,
+            self._node, path, after, ending_after, limit,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 

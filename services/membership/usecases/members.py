@@ -26,10 +26,12 @@ class Applications:
         """Those to `parent` and all below, oldest first, and the key of the next page."""
         reads = self._means.reads
         within = await reads.organizations.within(parent, scope.get())
-        found = await reads.applications.page(
-            within, state=state, after=page.after(), limit=page.size + 1
+        return await page.across(
+            within,
+            lambda path: reads.applications.page(
+                path, state=state, after=page.after(), limit=page.size + 1
+            ),
         )
-        return page.cut(found)
 
     async def create(
         self, parent: str, *, full_name: str, id_number: str, phone: str, call: Call
@@ -100,10 +102,17 @@ class Members:
         """Those of `parent` and all below, in order of admission, and the key of the next page."""
         reads = self._means.reads
         within = await reads.organizations.within(parent, scope.get())
-        found = await reads.members.page(within, after=page.after(), limit=page.size + 1)
-        return page.cut(found)
+        return await page.across(
+            within,
+            lambda path: reads.members.page(path, after=page.after(), limit=page.size + 1),
+        )
 
     async def search(self, id_number: str) -> list[Member]:
         """Those of this node that hold the ID number, as far as the caller may read them."""
         number = id_number_of(id_number, today=beijing_date(self._means.clock()))
-        return await self._means.reads.members.with_id_number(number, within=scope.get().places())
+        members = self._means.reads.members
+        return [
+            one
+            for path in scope.get().places()
+            for one in await members.with_id_number(number, path=path)
+        ]

@@ -28,11 +28,13 @@ class Officers:
         """Those of `parent` and all below, oldest first, and the key of the next page."""
         reads = self._means.reads
         within = await reads.organizations.within(parent, scope.get())
-        found = await reads.officers.page(
-            within, ending_after=EVER if show_ended else self._means.clock(),
-            after=page.after(), limit=page.size + 1,
-        )  # fmt: skip
-        return page.cut(found)
+        ending_after = EVER if show_ended else self._means.clock()
+        return await page.across(
+            within,
+            lambda path: reads.officers.page(
+                path, ending_after=ending_after, after=page.after(), limit=page.size + 1
+            ),
+        )
 
     async def appoint(
         self, parent: str, *, holder: str, role: Role, begin_time: datetime | None,

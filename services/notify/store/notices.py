@@ -1,6 +1,5 @@
 """The table of notices: own ones, and copies of those of the nodes above."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -33,13 +32,13 @@ class Notices:
         scope.check_line(row["path"])
         return self._of(row)
 
-    async def page(self, within: Sequence[str], *, before: UUID, limit: int) -> list[Notice]:
-        """Those to organisations at paths and below, newest first."""
+    async def page(self, path: str, *, before: UUID, limit: int) -> list[Notice]:
+        """Those to organisations at a path and below, newest first."""
         rows = await self._conn.fetch(
             f"""
             {NOTICE} WHERE record.id < $1 AND {WITHIN} ORDER BY record.id DESC LIMIT $3
             """,
-            before, within, limit,
+            before, path, limit,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 

@@ -97,10 +97,8 @@ class Voices:
             raise VoiceNotFound(voice=f"voices/{voice}")
         return (await self._with_steps(rows, texts=True))[0]
 
-    async def page(
-        self, within: Sequence[str], *, state_here: int, after: UUID, limit: int
-    ) -> list[Voice]:
-        """Those of organisations at paths and below, oldest first, without texts.
+    async def page(self, path: str, *, state_here: int, after: UUID, limit: int) -> list[Voice]:
+        """Those of organisations at a path and below, oldest first, without texts.
 
         Args:
             state_here: a VoiceState at this node; 0 for all.
@@ -111,7 +109,7 @@ class Voices:
              WHERE {WITHIN} AND record.id > $3 AND ($4 = 0 OR $4 = {STATE_HERE})
              ORDER BY record.id LIMIT $5
             """,
-            self._node, within, after, state_here, limit,
+            self._node, path, after, state_here, limit,
         )  # fmt: skip
         return await self._with_steps(rows, texts=False)
 

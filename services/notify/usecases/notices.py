@@ -23,8 +23,11 @@ class Notices:
         """Those to `parent` and all below, newest first, and the key of the next page."""
         reads = self._means.reads
         within = await reads.organizations.within(parent, scope.get())
-        found = await reads.notices.page(within, before=page.before(), limit=page.size + 1)
-        return page.cut(found)
+        return await page.across(
+            within,
+            lambda path: reads.notices.page(path, before=page.before(), limit=page.size + 1),
+            newest=True,
+        )
 
     async def create(
         self, parent: str, *, title: str, text: str, expire_seconds: int, call: Call

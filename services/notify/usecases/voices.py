@@ -47,10 +47,12 @@ class Voices:
         """Those of `parent` and all below, oldest first, and the key of the next page."""
         reads = self._means.reads
         within = await reads.organizations.within(parent, scope.get())
-        found = await reads.voices.page(
-            within, state_here=state_here, after=page.after(), limit=page.size + 1
+        return await page.across(
+            within,
+            lambda path: reads.voices.page(
+                path, state_here=state_here, after=page.after(), limit=page.size + 1
+            ),
         )
-        return page.cut(found)
 
     async def pass_on(self, name: UUID, *, reason: str, call: Call) -> Voice:
         """To the level above, which alone can open what is sealed for it.

@@ -257,3 +257,25 @@ async def test_where_there_is_no_chair_the_node_names_the_first(unserved: Desk) 
 
 def test_every_role_may_read_the_tree() -> None:
     assert all("organization.read" in PERMISSIONS[role] for role in Role)
+
+
+async def test_a_list_over_two_offices_is_one_list(membership: Desk) -> None:
+    streets = await membership.pool.fetch(
+        "SELECT code FROM organizations WHERE left(code, 6) = $1 AND level = 5 ORDER BY code",
+        membership.code[:6],
+    )
+    names = [f"organizations/{row['code']}" for row in streets]
+    both = somebody()
+    made = []
+    for number in range(6):
+        made.append((await membership.apply(number, parent=names[number % 3])).name)
+    await membership.appoint(both, names[0], "MEMBERSHIP")
+    await membership.appoint(both, names[1], "MEMBERSHIP")
+    request, seen = pb.ListApplicationsRequest(parent=membership.county, page_size=3), []
+    while True:
+        page = await membership.ask(request, officer=both)
+        seen += [one.name for one in page.applications]
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    assert seen == [name for number, name in enumerate(made) if number % 3 < 2]
