@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from kit.authority import Role
+from kit.authority import Role, is_within
 from kit.carrier import Carrier
 from kit.copies import Copies
 from kit.frames import Line
@@ -524,6 +524,8 @@ async def entries(node: Node, *, by: str, **asked: Any) -> list[access_pb2.Audit
 async def test_an_auditor_reads_who_did_what_within_their_scope_and_nothing_else(
     node: Node,
 ) -> None:
+    office = membership_pb2.Office(holder=f"officers/{uuid4()}", role="AUDITOR")
+    await node.ask(membership_pb2.AppointOfficerRequest(parent="organizations/51", office=office))
     request = (await Changes(node).ApproveApplication())[0]
     answer = await node.ask(request, by=COUNTY)
 
@@ -537,11 +539,15 @@ async def test_an_auditor_reads_who_did_what_within_their_scope_and_nothing_else
 
     await eventually(shown)
     by_county = await entries(node, by=COUNTY, caller=COUNTY)
-    everybody = await entries(node, by=COUNTY)
+    everybody = await entries(node, by=COUNTY, parent="organizations/51")
+    above = [one.path for one in await entries(node, by=CHAIR, parent="organizations/51")]
+    assert "0.51" in above
+    assert all(is_within(entry.path, "0.51.5101.510104") for entry in everybody)
     assert {entry.caller for entry in by_county} == {COUNTY} < {e.caller for e in everybody}
     numbers = [entry.number for entry in everybody]
     assert numbers == sorted(set(numbers), reverse=True)
     assert len(everybody) == len(await entries(node, by=COUNTY, page_size=1_000))
+    assert everybody == await entries(node, by=COUNTY)  # all of them are about the street
     for stranger in STRANGERS:
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await entries(node, by=f"officers/{stranger}")
