@@ -47,16 +47,19 @@ class Pair:
             yield (self.child.id, new.id, 1, 1, new.hash, new.public, *parse(new.public))
 
     async def _sum(self, node: Node) -> None:
-        await node.things.pool.execute(
-            """
-            INSERT INTO sums
-            SELECT $1, 'records', 'things', bucket(id), count(*), modulo(sum(element(hash)))
-              FROM things WHERE origin = $1 GROUP BY bucket(id)
-            ON CONFLICT (origin, channel, kind, bucket) DO UPDATE
-               SET records = excluded.records, digest = excluded.digest
-            """,
-            self.child.id,
-        )
+        async with node.things.pool.acquire() as conn, conn.transaction():
+            # Its service may be summing too, in another order of the rows.
+            await conn.execute("LOCK TABLE sums IN SHARE ROW EXCLUSIVE MODE")
+            await conn.execute(
+                """
+                INSERT INTO sums
+                SELECT $1, 'records', 'things', bucket(id), count(*), modulo(sum(element(hash)))
+                  FROM things WHERE origin = $1 GROUP BY bucket(id)
+                ON CONFLICT (origin, channel, kind, bucket) DO UPDATE
+                   SET records = excluded.records, digest = excluded.digest
+                """,
+                self.child.id,
+            )
 
     async def spoil(self, ids: list[UUID], n: int) -> dict[UUID, int]:
         """Make so many records differ at the parent: lost, altered, extra; what each means."""
@@ -100,8 +103,8 @@ async def pair(postgres: str, folder: Path) -> AsyncIterator[Pair]:
     child = await nodes.make(postgres, folder / "city", "5101", "city")
     async with Proxy(parent.addresses["sync"]) as line:
         await parent.start()
+        child.through = line.address
         await nodes.join(child, parent)
-        child.parent = line.address
         await child.start()
         await nodes.confirm(child, parent)
         pair = Pair(parent, child, line)
