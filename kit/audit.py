@@ -158,9 +158,10 @@ async def number(conn: "Connection") -> bool:
             row = replace(row, hash=link(head.hash, row))
             rows.append(row)
             head = Head(row.number, row.hash)
-        await conn.executemany(
-            f"INSERT INTO audit ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            [
+        await conn.copy_records_to_table(
+            "audit",
+            columns=COLUMNS.split(", "),
+            records=[
                 (row.number, row.time, row.caller, row.method, row.office, row.path, row.names,
                  row.request_id, row.hash)
                 for row in rows

@@ -30,13 +30,14 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from kit.authority import SUBJECT
 from kit.errors import Unauthenticated, Unavailable
 
 MOST_CHARACTERS = 6 * 1024
 """Of a token: gRPC turns metadata away by chance above 8 KiB, and other headers need some."""
 
 PRINCIPAL = re.compile(
-    r"(officers|merchants)/[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+    rf"(officers|merchants)/{SUBJECT}"
     r"|members/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
 """The subjects that mean somebody here."""

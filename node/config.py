@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kit.authority import SUBJECT
 from kit.identity import is_loopback, is_web_address
 from kit.limits import Limits
 from node.problems import ConfigMalformed, ConfigNotFound, NotLoopback
@@ -112,7 +113,7 @@ class NodeConfig(Section):
     data: Path = Path("data")
     """Absolute once loaded."""
     profile: Literal["development", "production"] = "development"
-    first_officer: str = Field(default="", pattern="^[!-~]{0,100}$")
+    first_officer: str = Field(default="", pattern=f"^({SUBJECT})?$")
     """The subject who is chair and node operator while the organisation has no chair; empty:
     `admin` in development, nobody in production."""
     identity: IdentityConfig = IdentityConfig()

@@ -34,7 +34,7 @@ async def appoint(
             begin_time=begin, end_time=until,
         )  # fmt: skip
         entry = log_pb2.Entry(
-            kind="offices", id=id_.bytes, owner_epoch=1, version=version, hash=bytes(16),
+            kind="offices", id=id_.bytes, owner_epoch=1, version=version, hash=uuid7().bytes,
             public=public.SerializeToString(),
         )  # fmt: skip
         await offices.put(conn, node, [entry])

@@ -3,12 +3,13 @@
 from pydantic import Field
 
 from kit import config
+from kit.authority import SUBJECT
 
 
 class Settings(config.Settings):
     """What membership needs beyond what every service knows."""
 
-    first_officer: str = Field(default="", pattern="^[!-~]{0,100}$")
+    first_officer: str = Field(default="", pattern=f"^({SUBJECT})?$")
     """The subject who becomes chair and node operator of the node's organisation while it has no
     chair; empty: `admin` in development, nobody in production."""
 

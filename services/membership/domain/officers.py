@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from kit.authority import Role
+from kit.authority import SUBJECT, Role
 from kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from kit.headers import Header
 
-HOLDER = re.compile(r"officers/[!-~]{1,100}")
+HOLDER = re.compile(f"officers/{SUBJECT}")
 LATE = timedelta(minutes=5)
 """So far may the clock of a caller be behind: a term that begins in that time begins now."""
 LONGEST_PROXY = timedelta(days=366)
@@ -22,8 +22,14 @@ class OfficeNotFound(NotFound):
 
 class HolderMalformed(InvalidArgument):
     field = "office.holder"
-    message = "a holder is officers/ and 1 to 100 printable ASCII characters, not {holder}"
-    chinese = "任职人应为 officers/ 加 1 至 100 个可见 ASCII 字符，而不是 {holder}"
+    message = (
+        "a holder is officers/ and 1 to 64 letters, digits, dots, underscores and hyphens, as "
+        "tokens name them, not {holder}"
+    )
+    chinese = (
+        "任职人应与令牌中的名称一致：officers/ 加 1 至 64 个字母、数字、点、下划线或连字符，"
+        "而不是 {holder}"
+    )
 
 
 class TermUnreadable(InvalidArgument):

@@ -175,6 +175,8 @@ async def home_office(desk: Desk) -> str:
         ({"holder": "members/x"}, "HOLDER_MALFORMED"),
         ({"holder": "officers/"}, "HOLDER_MALFORMED"),
         ({"holder": "officers/张三"}, "HOLDER_MALFORMED"),
+        ({"holder": "officers/a@b"}, "HOLDER_MALFORMED"),  # no token could ever name them
+        ({"holder": "officers/" + "a" * 65}, "HOLDER_MALFORMED"),
         ({"role": 0}, "ENUM_NUMBER_UNKNOWN"),
         ({"role": 99}, "ENUM_NUMBER_UNKNOWN"),
         ({"role": pb.Office.PROXY}, "PROXY_UNLIMITED"),
