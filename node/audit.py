@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +15,8 @@ from kit.chain import BEGINNING, Head
 from kit.ids import uuid_of
 from node import config as configs
 from node.problems import HeadsMalformed, NodeDown
+
+T = TypeVar("T")
 
 app = typer.Typer(help="The audit trail (审计) of a node: check it.", no_args_is_help=True)
 
@@ -29,13 +31,25 @@ def verify(
     config: Config,
     heads: Annotated[
         Path | None,
-        typer.Option("--heads", help="What `audit heads` wrote at a node above, or below."),
+        typer.Option(
+            "--heads",
+            exists=True,
+            dir_okay=False,
+            help="What `audit heads` wrote at a node above, or below.",
+        ),
     ] = None,
 ) -> None:
     """Recompute the chain of each service; exit code 1 names the first row that is wrong."""
     held = read_heads(heads.read_text(encoding="utf-8")) if heads else {}
+
+    async def judged(service: str, conn: Any) -> str | chain.Fault:
+        try:
+            return await check(conn, held.get(service, ()))
+        except chain.Fault as fault:
+            return fault
+
     whole = True
-    for service, found in asyncio.run(_each(config, held)).items():
+    for service, found in asyncio.run(_each(config, judged)).items():
         typer.echo(f"{service}: {found}")
         whole = whole and not isinstance(found, chain.Fault)
     if not whole:
@@ -52,7 +66,11 @@ def heads(
         wanted = uuid_of(origin.removeprefix("nodes/"))
     except ValueError:
         raise HeadsMalformed() from None
-    typer.echo(json.dumps(asyncio.run(_kept(config, wanted)), indent=1))
+
+    async def kept(service: str, conn: Any) -> list[tuple[int, str]]:
+        return await kept_heads(conn, wanted)
+
+    typer.echo(json.dumps(asyncio.run(_each(config, kept)), indent=1))
 
 
 def read_heads(text: str) -> dict[str, list[Head]]:
@@ -76,25 +94,16 @@ def _databases(config: Path) -> Mapping[str, str]:
     return found
 
 
-async def _each(config: Path, held: Mapping[str, Sequence[Head]]) -> dict[str, "str | chain.Fault"]:
-    found: dict[str, str | chain.Fault] = {}
-    for service, dsn in _databases(config).items():
-        conn = await asyncpg.connect(dsn)
-        try:
-            found[service] = await check(conn, held.get(service, ()))
-        except chain.Fault as fault:
-            found[service] = fault
-        finally:
-            await conn.close()
-    return found
-
-
-async def _kept(config: Path, origin: UUID) -> dict[str, list[tuple[int, str]]]:
+async def _each(config: Path, ask: Callable[[str, Any], Awaitable[T]]) -> dict[str, T]:
+    """What each service's database answers.  Raises NodeDown."""
     found = {}
     for service, dsn in _databases(config).items():
-        conn = await asyncpg.connect(dsn)
         try:
-            found[service] = await kept_heads(conn, origin)
+            conn = await asyncpg.connect(dsn)
+        except OSError:  # the file was left by a node that was killed
+            raise NodeDown(config=config) from None
+        try:
+            found[service] = await ask(service, conn)
         finally:
             await conn.close()
     return found

@@ -22,7 +22,7 @@ from kit.chain import Fault, Head, link
 from kit.ids import utc_now
 from kit.log import Publisher
 from kit.server import KIT_MIGRATIONS
-from node import databases
+from node import databases, ports
 from node.audit import check, verify
 from node.problems import HeadsMalformed, NodeDown
 from smartunion.membership.v1 import membership_pb2
@@ -253,6 +253,10 @@ async def test_the_command_says_what_it_found_and_fails_if_a_row_is_wrong(
     with pytest.raises(NodeDown):
         await asyncio.to_thread(verify, config)
     (tmp_path / "data").mkdir()
+    left = {"postgres": {"things": f"postgresql://nobody@127.0.0.1:{ports.free()}/things"}}
+    (tmp_path / "data" / "endpoints.json").write_text(json.dumps(left))
+    with pytest.raises(NodeDown):  # it was killed, and left the file
+        await asyncio.to_thread(verify, config)
     endpoints = json.dumps({"postgres": {"things": trail.url}})
     (tmp_path / "data" / "endpoints.json").write_text(endpoints)
     head = await trail.number()
