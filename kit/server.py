@@ -9,6 +9,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ of people."""
 logger = logging.getLogger(__name__)
 
 
+Background = Callable[[], Coroutine[Any, Any, None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a service is put together from."""
@@ -86,8 +90,8 @@ class Assembly:
     """The organisation that the node serves."""
     services: Sequence[tuple[Callable[[Any, grpc.aio.Server], None], Any]]
     """add_…Servicer_to_server, and the servicer."""
-    background: Sequence[Coroutine[Any, Any, None]] = field(default=())
-    """Run until cancelled."""
+    background: Sequence[Background] = field(default=())
+    """Each is called and awaited until the service ends."""
     figures: Figures = no_figures
     """What it counts of each node for people to look at."""
     child: Callable[[str], Awaitable[str | None]] | None = None
@@ -128,10 +132,12 @@ async def run(
         assembly = await assemble(parts)
         await held.refresh()
         copies = Copies(pool, settings.node, name, kinds, peers["sync"], metadata, carrier)
-        background = [*assembly.background, publisher.run(), copies.run(), carrier.run(),
-                      held.run(), free_forever(pool, settings.keep_days)]  # fmt: skip
+        freeing = partial(free_forever, pool, settings.keep_days)
+        background: list[Background] = [
+            *assembly.background, publisher.run, copies.run, carrier.run, held.run, freeing,
+        ]  # fmt: skip
         if name != OWNER and OWNER in peers:
-            background.append(_follower(parts, name).run())
+            background.append(_follower(parts, name).run)
         log_servicer = LogServicer(
             pool, settings.node, kinds, copies, publisher.wake.set, assembly.figures
         )
@@ -196,7 +202,7 @@ async def _serve(
     stop: asyncio.Event,
     names: Sequence[str],
     held: Offices,
-    background: Sequence[Coroutine[Any, Any, None]],
+    background: Sequence[Background],
 ) -> None:
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -205,14 +211,12 @@ async def _serve(
     try:
         server.add_insecure_port(settings.listen)
     except RuntimeError:
-        for coroutine in background:
-            coroutine.close()
         raise CannotServe(
             f"cannot listen on {settings.listen}: the port is taken or the address is not "
             "this machine's; stop the other process or set another port"
         ) from None
     await server.start()
-    tasks = [asyncio.create_task(coroutine) for coroutine in background]
+    tasks = [asyncio.create_task(run()) for run in background]
     stopping = asyncio.create_task(stop.wait())
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     tasks.append(asyncio.create_task(_say_known(held, health_servicer)))

@@ -75,7 +75,7 @@ async def assemble(settings: Settings, parts: Parts) -> Assembly:
                 MyCouponServicer(programmes, Claims(means), coupons),
             ),
         ],
-        background=[members.run(), keys.run(), lists.run()],
+        background=[members.run, keys.run, lists.run],
     )
 
 

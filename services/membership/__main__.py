@@ -54,7 +54,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     return Assembly(
         home=means.home,
         services=[(membership_pb2_grpc.add_MembershipServiceServicer_to_server, servicer)],
-        background=[Importer(means, progress, parts.pool, parts.sealer).run()],
+        background=[Importer(means, progress, parts.pool, parts.sealer).run],
     )
 
 

@@ -70,7 +70,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
             (grpc_pb.add_MyVoiceServiceServicer_to_server, MyVoiceServicer(voices)),
             (grpc_pb.add_MyInboxServiceServicer_to_server, MyInboxServicer(Inboxes(means, bell))),
         ],
-        background=[members.run(), node_keys.run(), bell.run(), Counting(means).run()],
+        background=[members.run, node_keys.run, bell.run, Counting(means).run],
         figures=partial(figures, parts.pool, settings.node),
     )
 

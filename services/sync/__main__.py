@@ -99,12 +99,12 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
              DirectiveServicer(directives)),
         ],
         background=[
-            *(framer.run() for framer in framers), uplink.run(), watcher.run(), children.run(),
-            healer.run(), numbering.run(), below.run(),
-            forever(down.hand_down, 2.0), forever(directives.receive, 0.5),
-            free_forever(
-                sync, timedelta(days=settings.keep_days), timedelta(days=settings.detach_days),
-                parent=bool(settings.parent),
+            *(framer.run for framer in framers), uplink.run, watcher.run, children.run,
+            healer.run, numbering.run, below.run,
+            partial(forever, down.hand_down, 2.0), partial(forever, directives.receive, 0.5),
+            partial(
+                free_forever, sync, timedelta(days=settings.keep_days),
+                timedelta(days=settings.detach_days), parent=bool(settings.parent),
             ),
         ],
         child=sync.child,
