@@ -210,7 +210,7 @@ class Restores:
                 yield log_pb2.TakeBackRequest(entries=frames.entries(frame))
 
         taken = await self._log(key).TakeBack(parts(), metadata=self._metadata, timeout=LONGEST)
-        await self._sync.resume(key, number=stream.number, run=taken.run)
+        await self._sync.resume(stream, run=taken.run)
         self._said(key, taken)
 
     async def list_taken_back(

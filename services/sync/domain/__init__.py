@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from kit.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
@@ -220,6 +221,19 @@ class StreamKey:
     origin: UUID
     service: str
     channel: str
+
+
+UNKNOWN_RUN = bytes(16)
+"""The run of an own stream that was taken back: its service is asked to take it back as well."""
+
+
+class Cursor(NamedTuple):
+    """How far an own log is framed."""
+
+    number: int
+    """Of the last entry."""
+    run: bytes
+    """In which it was numbered; UNKNOWN_RUN if the log may not have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

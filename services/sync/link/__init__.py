@@ -104,28 +104,26 @@ class Framer:
             await self._sync.restart(self._stream, number=first - 1)
 
     async def _follow(self) -> None:
-        key = self._stream
-        found = [stream for stream in await self._sync.streams() if stream.key == key]
-        after, run = (found[0].number, await self._sync.run_of(key)) if found else (0, b"")
+        cursor = await self._sync.cursor(self._stream)
         while True:
             answer = await self._log.ReadLog(
                 log_pb2.ReadLogRequest(
-                    reader="sync", channel=self._channel, after=after, run=run, page_size=BATCH
+                    reader="sync",
+                    channel=self._channel,
+                    after=cursor.number,
+                    run=cursor.run,
+                    page_size=BATCH,
                 ),
                 metadata=self._metadata,
                 timeout=10,
             )
             self._away = False
             if answer.entries or answer.head:
-                last = answer.entries[-1].number if answer.entries else after
-                after = await self._sync.append(
-                    self._service, self._channel, answer.entries, answer.run,
-                    after=after, head=answer.head, key=self._key,
-                )  # fmt: skip
-                if after != last:
-                    return  # another replica was faster: its run may not be ours
-            run = answer.run
-            if after >= answer.head:
+                moved = await self._sync.append(self._stream, cursor, answer, key=self._key)
+                if moved is None:
+                    return  # another replica was faster, or frames came back from the parent
+                cursor = moved
+            if cursor.number >= answer.head:
                 await self._carrier.heard(self._wake)
 
 

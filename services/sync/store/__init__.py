@@ -9,7 +9,7 @@ from kit.calls import Calls
 from kit.db import Connection
 from kit.log import Change, Outbox
 from kit.sealing import Sealer
-from services.sync.domain import Held, Invitation, Node, Stream, StreamKey
+from services.sync.domain import Cursor, Held, Invitation, Node, Stream, StreamKey
 from services.sync.store.directives import DirectiveReports, Directives
 from services.sync.store.down import TrustedKeys
 from services.sync.store.watching import Arrivals, Subscribers
@@ -241,6 +241,15 @@ class Streams:
         )
         return [_stream(row) for row in rows]
 
+    async def cursor(self, key: StreamKey) -> Cursor:
+        """How far an own log is framed."""
+        row = await self._conn.fetchrow(
+            "SELECT number, run FROM streams"
+            " WHERE origin = $1 AND service = $2 AND channel = $3",
+            key.origin, key.service, key.channel,
+        )  # fmt: skip
+        return Cursor(row["number"], row["run"]) if row else Cursor(0, b"")
+
     async def lock(self, key: StreamKey, *, via: UUID | None) -> Any:
         """The row, made if it is new, held until the transaction ends."""
         query = (
@@ -325,12 +334,13 @@ class Streams:
             key.origin, key.service, key.channel, frame, hash_, number, run,
         )  # fmt: skip
 
-    async def resume(self, key: StreamKey, *, number: int, run: bytes) -> None:
-        """The run in which an own log goes on after `number`, unless the cursor has moved."""
+    async def resume(self, stream: Stream, *, run: bytes) -> None:
+        """The run in which an own log goes on behind what is framed, unless that has changed."""
+        key = stream.key
         await self._conn.execute(
             "UPDATE streams SET run = $5, rewound = false"
-            " WHERE origin = $1 AND service = $2 AND channel = $3 AND number = $4",
-            key.origin, key.service, key.channel, number, run,
+            " WHERE origin = $1 AND service = $2 AND channel = $3 AND hash = $4",
+            key.origin, key.service, key.channel, stream.hash, run,
         )  # fmt: skip
 
 

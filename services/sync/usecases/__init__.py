@@ -32,7 +32,7 @@ from kit.rpc import Call
 from kit.sealing import Sealer
 from kit.trust import NodeKey
 from services.sync import domain
-from services.sync.domain import Invitation, Node, Stream, StreamKey
+from services.sync.domain import UNKNOWN_RUN, Cursor, Invitation, Node, Stream, StreamKey
 from services.sync.events import joined
 from services.sync.store import Store
 from smartunion.event.v1 import log_pb2
@@ -45,9 +45,6 @@ PUSH_BYTES = 768 * 1024
 
 READ_BYTES = 4 * 2**20
 """About how much one answer to a reader carries."""
-
-UNKNOWN_RUN = bytes(16)
-"""The run of an own stream that was taken back: its service is asked to take it back as well."""
 
 WANT_AGE = 5.0
 """Seconds after which a want that was not repeated is forgotten."""
@@ -252,29 +249,35 @@ class Sync:
 
     # -- frames
 
+    async def cursor(self, key: StreamKey) -> Cursor:
+        """How far an own log is framed."""
+        async with self.look() as store:
+            return await store.streams.cursor(key)
+
     async def append(
-        self, service: str, channel: str, entries: Sequence[Any], run: bytes, *,
-        after: int, head: int, key: Any,
-    ) -> int:  # fmt: skip
-        """Make frames of entries of an own log that follow `after`; the new cursor.
+        self, stream: StreamKey, cursor: Cursor, read: log_pb2.ReadLogResponse, *,
+        key: Ed25519PrivateKey,
+    ) -> Cursor | None:  # fmt: skip
+        """Make frames of what was read of an own log behind a cursor; the new cursor.
+
+        None, and nothing is made, if the stream does not stand there any more.  Its number alone
+        does not tell: frames that came back from the parent may end at the same one.
 
         The frames are committed before they are sent: what was made is sent, also after a crash.
         """
-        stream = StreamKey(self.own.id, service, channel)
-        proto = frame_pb2.Stream(origin=self.own.id.bytes, service=service, channel=channel)
         async with self.transaction() as store:
             row = await store.streams.lock(stream, via=None)
-            if row["number"] != after:
-                return int(row["number"])  # another replica was faster
+            if Cursor(row["number"], row["run"]) != cursor:
+                return None
             number, hash_ = row["frame"], row["hash"]
-            for part in frames.split(entries):
-                frame = frames.make(proto, number + 1, hash_, part, key)
-                await store.streams.advance(frame, stream, run=run, verified=True)
-                number, hash_, after = frame.number, frame.hash, frame.last
-            await store.streams.hear([(stream, head, timedelta(0))], via=None)
-        if entries:
-            self.tell({service})
-        return after
+            for part in frames.split(read.entries):
+                frame = frames.make(to_stream(stream), number + 1, hash_, part, key)
+                await store.streams.advance(frame, stream, run=read.run, verified=True)
+                number, hash_, cursor = frame.number, frame.hash, Cursor(frame.last, read.run)
+            await store.streams.hear([(stream, read.head, timedelta(0))], via=None)
+        if read.entries:
+            self.tell({stream.service})
+        return cursor
 
     async def push(
         self, child: UUID, pushed: Sequence[frame_pb2.Frame], heads: Sequence[sync_pb2.StreamHead]
@@ -583,10 +586,10 @@ class Sync:
             number=stream.number if number is None else number, via=None, run=UNKNOWN_RUN,
         )  # fmt: skip
 
-    async def resume(self, key: StreamKey, *, number: int, run: bytes) -> None:
-        """Read an own log on that has taken back what it had lost."""
+    async def resume(self, stream: Stream, *, run: bytes) -> None:
+        """Read an own log on that has taken back what it had lost, unless the stream has moved."""
         async with self.transaction() as store:
-            await store.streams.resume(key, number=number, run=run)
+            await store.streams.resume(stream, run=run)
 
     async def detached(self) -> Mapping[StreamKey, list[str]]:
         """The readers that need frames that are no longer kept, by stream."""
@@ -597,11 +600,6 @@ class Sync:
         """How far every stream is known and stored."""
         async with self.look() as store:
             return await store.streams.list()
-
-    async def run_of(self, key: StreamKey) -> bytes:
-        """The run of an own log in which the last framed entry was numbered."""
-        async with self.transaction() as store:
-            return bytes((await store.streams.lock(key, via=None))["run"])
 
     async def free(self, keep: timedelta, detach: timedelta, *, parent: bool) -> int:
         """Forget the frames that no reader and no backup needs; how many."""
