@@ -17,8 +17,9 @@ from uuid import UUID
 
 from kit.errors import PermissionDenied, Unavailable
 
-SUBJECT = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-"""How a token names an officer, after `officers/`; so nobody else can hold an office."""
+SUBJECT = "(?![0-9]{11,}[Xx]?$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""How a token names an officer, after `officers/`.  A phone or ID number is no name: names stand in
+logs and in the audit trail."""
 
 FOR_EVER = datetime.max.replace(tzinfo=UTC)
 

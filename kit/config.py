@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     """What a service must know of its node.  Read only by its `__main__`."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX, frozen=True, regex_engine="python-re", hide_input_in_errors=True
     )  # The input holds passwords.
 
     database_url: str

@@ -145,7 +145,7 @@ async def run(
         served = [*assembly.services, (add_LogServiceServicer_to_server, log_servicer),
                   (add_AccessServiceServicer_to_server, access_servicer)]  # fmt: skip
         keys = Keys(settings.issuer, settings.jwks)
-        verifier = Verifier(settings.issuer, settings.audience, keys)
+        verifier = Verifier(settings.issuer, settings.audience, keys, index=sealer.index)
         allowances = Allowances(settings.limits)
         interceptor = RefusalInterceptor(
             domain=f"{name}.smartunion.org",

@@ -64,7 +64,7 @@ invitation = ""            # the token that the parent's operator made for this 
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(regex_engine="python-re", extra="forbid", frozen=True)
 
 
 class IdentityConfig(Section):
@@ -113,7 +113,7 @@ class NodeConfig(Section):
     data: Path = Path("data")
     """Absolute once loaded."""
     profile: Literal["development", "production"] = "development"
-    first_officer: str = Field(default="", pattern=f"^({SUBJECT})?$")
+    first_officer: str = Field(default="", pattern=rf"^({SUBJECT})?\Z")
     """The subject who is chair and node operator while the organisation has no chair; empty:
     `admin` in development, nobody in production."""
     identity: IdentityConfig = IdentityConfig()

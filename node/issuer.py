@@ -57,7 +57,7 @@ class DevelopmentIssuer:
             "iss": NAME, "aud": self._audience, "sub": name, "iat": begins,
             "exp": begins + int(lifetime.total_seconds()),
         }  # fmt: skip
-        header = {"alg": "ES256", "kid": self._key.thumbprint()}
+        header = {"alg": "ES256", "typ": "at+jwt", "kid": self._key.thumbprint()}
         return jwt.encode(header, claims, self._key, algorithms=["ES256"])
 
     def metadata(self, name: str) -> tuple[tuple[str, str], ...]:

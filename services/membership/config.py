@@ -9,7 +9,7 @@ from kit.authority import SUBJECT
 class Settings(config.Settings):
     """What membership needs beyond what every service knows."""
 
-    first_officer: str = Field(default="", pattern=f"^({SUBJECT})?$")
+    first_officer: str = Field(default="", pattern=rf"^({SUBJECT})?\Z")
     """The subject who becomes chair and node operator of the node's organisation while it has no
     chair; empty: `admin` in development, nobody in production."""
 
