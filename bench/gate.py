@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -30,7 +31,7 @@ async def decisions(folder: Path, runs: int) -> list[Figure]:
     known, new, bare = [], [], []
     for _ in range(runs):
         verifier = Verifier(NAME, issuer.settings["audience"], keys, index=Sealer(bytes(32)).index)
-        gate = Gate(bytes(32), verifier, Allowances(Limits()))
+        gate = Gate(bytes(32), verifier, Allowances(Limits()), cast(Any, None))
         new.append(await _micros(gate, given))
         known.append(await _micros(gate, given * (CALLS // TOKENS)))
         bare.append(_bare_micros())

@@ -48,14 +48,16 @@ _READING = frozenset(
 PERMISSIONS: dict[Role, frozenset[str]] = {
     Role.CHAIR: _READING
     | {
-        "office.appoint", "application.create", "application.decide", "roster.import",
+        "office.appoint", "application.create", "application.decide", "member.unbind",
+        "roster.import",
         "card.manage", "programme.manage", "notice.post", "voice.handle", "directive.issue",
         "directive.report",
     },
     Role.MEMBERSHIP: frozenset(
         {
             "organization.read", "application.create", "application.read", "application.decide",
-            "member.read", "roster.import", "roster.read", "card.read", "card.manage",
+            "member.read", "member.unbind", "roster.import", "roster.read", "card.read",
+            "card.manage",
             "notice.read",
         }
     ),

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     jwks: str = Field(default="", validate_default=True)
     """https:// address of the issuer's keys; empty: where its OIDC discovery says.  In
     development, http:// on this machine and file: are right too."""
+    strong_acr: tuple[str, ...] = ()
+    """What tokens have as `acr` after a login that is good enough for methods that ask for a fresh
+    one, as JSON: `["phr", "phrh"]`; empty: any login is."""
     peers: dict[str, str] = Field(default={}, validate_default=True)
     """host:port of the node's services, by name; `sync` is needed."""
     keep_days: float = 7.0

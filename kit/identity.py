@@ -17,7 +17,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,9 @@ PATIENCE = 5.0
 MOST_BYTES = 2**18
 """Of what the issuer answers."""
 
+MAX_AGE = 600
+"""Seconds for which a login is fresh."""
+
 DISCOVERY = "/.well-known/openid-configuration"
 
 log = logging.getLogger(__name__)
@@ -124,6 +127,17 @@ class SubjectMalformed(Unauthenticated):
     chinese = "令牌的 sub 应为 1 至 255 个可打印的 ASCII 字符"
 
 
+class InsufficientUserAuthentication(Unauthenticated):
+    message = (
+        "this needs a login at {issuer} that is at most {max_age} s old; acr (any if empty): "
+        "{acr_values}; log in again there and repeat the call with the new token"
+    )
+    chinese = (
+        "此操作需要 {max_age} 秒内在 {issuer} 重新登录（acr，留空不限：{acr_values}）；"
+        "请重新登录后用新令牌重试"
+    )
+
+
 class IssuerAway(Unavailable):
     message = "{issuer} does not give its keys, so no token can be checked; repeat the call later"
     chinese = "暂时无法取得 {issuer} 的密钥，因此不能核验令牌；请稍后重试"
@@ -156,6 +170,19 @@ class Identity:
     """When they logged in, in the same way; 0 if the issuer does not say."""
     acr: str = ""
     """How well, in the issuer's words (`acr`); empty if it does not say."""
+
+    def check_step_up(self, strong: Collection[str], *, at: float) -> None:
+        """Raises InsufficientUserAuthentication unless they logged in a moment ago, and well.
+
+        Source: RFC 9470, section 3; the facts have the names of its parameters.
+
+        Args:
+            strong: the `acr` of logins that are good enough; empty: all are.
+        """
+        if at - self.auth_time > MAX_AGE or (strong and self.acr not in strong):
+            raise InsufficientUserAuthentication(
+                issuer=self.issuer, max_age=MAX_AGE, acr_values=" ".join(strong)
+            )
 
 
 class Keys:

@@ -1,7 +1,6 @@
 """The table `offices`: membership's records, and what the other services of the node know of them.
 
-Membership writes it in its own transactions.  The others follow membership's channel `local`, which
-never leaves the node: who holds an office there is nobody else's business.
+Membership writes it; the other services of the node follow (kit/local.py).
 """
 
 import asyncio
@@ -15,10 +14,9 @@ from google.protobuf.message import Message
 
 from kit.authority import Office, Role
 from kit.carrier import waited
-from kit.db import PASSING, Connection, Pool, to_uuid
+from kit.db import PASSING, Pool, to_uuid
 from kit.ids import utc_now
 from kit.records import LOCAL, Kind, section_of
-from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1.records_pb2 import PublicOffice
 
 LOOK = 1.0
@@ -62,33 +60,6 @@ OFFICES = Kind(
     parse=parse,
     channel=LOCAL,
 )
-
-
-async def put(conn: Connection, node: UUID, entries: Sequence[log_pb2.Entry]) -> None:
-    """Write what membership announced.  Raises ValueError if a section is not that of an office."""
-    rows = [
-        (node, UUID(bytes=entry.id), entry.owner_epoch, entry.version, entry.hash, entry.public,
-         *parse(entry.public))
-        for entry in {entry.id: entry for entry in entries if entry.kind == OFFICES.name}.values()
-    ]  # fmt: skip
-    await conn.executemany(
-        f"""
-        INSERT INTO offices AS held ({COLUMNS})
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        ON CONFLICT (id, origin) DO UPDATE
-           SET version = excluded.version, hash = excluded.hash, public = excluded.public,
-               holder = excluded.holder, organization = excluded.organization,
-               role = excluded.role, begin_time = excluded.begin_time,
-               end_time = excluded.end_time
-         WHERE held.version < excluded.version
-        """,
-        rows,
-    )
-
-
-async def forget(conn: Connection) -> None:
-    """Before a snapshot, which has all that there are: a restored membership may have fewer."""
-    await conn.execute("DELETE FROM offices")
 
 
 class Offices:

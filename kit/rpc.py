@@ -9,10 +9,18 @@ import logging
 import math
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar, cast
 from uuid import UUID
@@ -27,6 +35,7 @@ from grpc_status import rpc_status
 from kit import tokens
 from kit.audit import Act, acting
 from kit.authority import NoOffice, OfficesUnread, Scope, ScopeUndecided, scope
+from kit.bindings import Bindings
 from kit.db import PASSING
 from kit.errors import (
     InvalidArgument,
@@ -79,8 +88,8 @@ OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflect
 """Not ours, and open to everyone: they carry no option."""
 
 caller: ContextVar[str] = ContextVar("caller")
-"""Who calls: `officers/…`, `services/…`, `nodes/…`, `members/…`, `merchants/…`; empty where anyone
-may."""
+"""Who calls: `officers/…`, `members/…`, `merchants/…`, `persons/…`, `services/…`, `nodes/…`; empty
+where anyone may."""
 
 log = logging.getLogger(__name__)
 
@@ -356,7 +365,9 @@ class Gate:
         token_key: bytes,
         verifier: Verifier,
         allowances: Allowances,
+        bindings: Bindings,
         *,
+        strong: Collection[str] = (),
         child: Callable[[str], Awaitable[str | None]] | None = None,
     ) -> None:
         """
@@ -364,10 +375,12 @@ class Gate:
             token_key: the node's key for the tokens of its services.
             verifier: knows the tokens of everybody else at this node.
             allowances: what each caller has left.
+            bindings: which person is which member.
+            strong: the `acr` of logins that are good enough where a fresh one is asked.
             child: the name of the child node that a link token belongs to, if any.
         """
         self._token_key, self._verifier, self._child = token_key, verifier, child
-        self._allowances = allowances
+        self._allowances, self._bindings, self._strong = allowances, bindings, strong
         self._proven: dict[bytes, None] = {}
         """The SHA-256 of tokens that were right, and are still checked at each call."""
 
@@ -380,6 +393,7 @@ class Gate:
         Raises:
             Unauthenticated: if it is not known who calls.
             IssuerAway: if that cannot be said now.
+            OfficesUnread: if it is not known yet whether a person is a member.
             AccessDenied: if the method is not open to them, or carries no rule.
             TooManyCalls: if they, or strangers from the same place, call too often.
         """
@@ -394,9 +408,16 @@ class Gate:
         token = header.removeprefix("Bearer ") if isinstance(header, str) else ""
         found = await self._known(token, peer)
         self._allowances.take(found.name, "neighbours" if is_neighbour(found.name) else rule.sort)
+        if found.name.startswith("persons/") and rule.access != access_pb2.PERSON:
+            member = await self._bindings.member(found.name)
+            found = replace(found, name=member) if member else found
         if found.name.partition("/")[0] not in _PREFIXES.get(rule.access, ()):
             raise AccessDenied(method=method, caller=found.name)
         return found
+
+    def check_step_up(self, who: Identity) -> None:
+        """Raises InsufficientUserAuthentication unless they logged in a moment ago, and well."""
+        who.check_step_up(self._strong, at=time.time())
 
     async def _known(self, token: str, peer: str) -> Identity:
         """Whom a token names.  One that was never right before costs a stranger's call, until it
@@ -430,16 +451,19 @@ class Gate:
 
 
 _PREFIXES: dict[Access, tuple[str, ...]] = {
-    access_pb2.OFFICER: ("officers",),
+    access_pb2.OFFICER: ("officers", "members"),
     access_pb2.SERVICE: ("services",),
     access_pb2.NODE: ("nodes",),
     access_pb2.MEMBER: ("members",),
     access_pb2.MERCHANT: ("merchants",),
-    access_pb2.SELF: ("officers", "members", "merchants"),
+    access_pb2.SELF: ("officers", "members", "merchants", "persons"),
+    access_pb2.PERSON: ("persons",),
 }
+"""Members may hold offices too."""
 
-
-PEOPLE = (access_pb2.OFFICER, access_pb2.MEMBER, access_pb2.MERCHANT, access_pb2.SELF)
+PEOPLE = (
+    access_pb2.OFFICER, access_pb2.MEMBER, access_pb2.MERCHANT, access_pb2.SELF, access_pb2.PERSON,
+)  # fmt: skip
 """Who answers for what they change: it leaves a row in the audit trail."""
 
 
@@ -451,6 +475,7 @@ class Rule:
     permission: str = ""
     place: Place = access_pb2.PLACE_UNSPECIFIED
     sort: Sort = "reads"
+    step_up: bool = False
 
 
 @functools.cache
@@ -465,7 +490,10 @@ def rule_of(service: str, method: str) -> Rule:
     sort: Sort = "writes" if "request_id" in described.input_type.fields_by_name else "reads"
     if described.client_streaming or described.server_streaming:
         sort = "streams"
-    rule = Rule(said[access_pb2.access], said[access_pb2.permission], said[access_pb2.place], sort)
+    rule = Rule(
+        said[access_pb2.access], said[access_pb2.permission], said[access_pb2.place], sort,
+        said[access_pb2.step_up],
+    )  # fmt: skip
     return Rule() if rule.access == access_pb2.OFFICER and not rule.permission else rule
 
 
@@ -585,6 +613,8 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         if rule.access == access_pb2.OFFICER:
             guarded = self._doorkeeper.admit(name, rule)
             scope.set(guarded)
+        if rule.step_up:
+            self._gate.check_step_up(who)
         if rule.access in PEOPLE:
             acting.set(Act(name, f"{service}.{bare}", guarded))
         return who, guarded

@@ -13,7 +13,7 @@ from uuid import uuid4
 import grpc
 
 from kit.rpc import Refused, refused
-from node import cards
+from node import cards, supervisor
 from node.network import Network, Node, until
 from node.report import Report, check
 from services.benefits.domain.verification import LIST_AGE
@@ -293,7 +293,7 @@ class Chapters:
                     parent=other.name, request_id=once(),
                     office=membership_pb2.Office(holder=OFFICER, role="CHAIR"),
                 ),
-                **self._chengdu.call,
+                **self._chengdu.calling_as(supervisor.OFFICER, step_up=True),
             )  # fmt: skip
             as_officer = self._chengdu.calling_as(OFFICER)
             told = await refusal(desk.GetMember(asked, **as_officer))

@@ -29,6 +29,7 @@ issuer = ""                # https://… of the OIDC issuer whose tokens count h
                            # development: a key of this node, and `smartunion token`
 audience = ""              # what its tokens for this node, and no other, have as `aud`
 jwks = ""                  # https://… of its keys; empty: where its OIDC discovery says
+strong_acr = []            # what its tokens have as `acr` after a strong login; empty: any login
 
 [postgres]
 dsn = ""                   # of a role that may create databases; empty: the embedded server
@@ -73,6 +74,8 @@ class IdentityConfig(Section):
     audience: str = ""
     jwks: str = ""
     """Where its keys are; empty: where its OIDC discovery says."""
+    strong_acr: tuple[str, ...] = ()
+    """What its tokens have as `acr` after a strong login; empty: any login is one."""
 
 
 class PostgresConfig(Section):

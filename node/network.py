@@ -105,9 +105,9 @@ class Node:
         """Format: `nodes/{id}`."""
         return f"nodes/{self.facts['node']}"
 
-    def calling_as(self, name: str) -> dict[str, Any]:
+    def calling_as(self, name: str, *, step_up: bool = False) -> dict[str, Any]:
         """What goes with a call of someone else, such as `members/…`: a token of this node."""
-        return {"metadata": self.issuer.metadata(name), "timeout": CALL}
+        return {"metadata": self.issuer.metadata(name, step_up=step_up), "timeout": CALL}
 
     async def shows(
         self, what: str, check: Callable[[sync_pb2.Network], bool], *, within: float

@@ -6,7 +6,7 @@ from uuid import UUID
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kit import offices
+from kit import local
 from kit.authority import Role
 from kit.db import Connection, connect
 from kit.ids import uuid7
@@ -37,7 +37,7 @@ async def appoint(
             kind="offices", id=id_.bytes, owner_epoch=1, version=version, hash=uuid7().bytes,
             public=public.SerializeToString(),
         )  # fmt: skip
-        await offices.put(conn, node, [entry])
+        await local.put(conn, node, [entry])
     return id_
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from smartunion.benefits.v1 import benefits_pb2
-from smartunion.membership.v1 import membership_pb2
+from smartunion.membership.v1 import identity_pb2, membership_pb2
 from smartunion.notify.v1 import notify_pb2
 from smartunion.sync.v1 import directive_pb2, sync_pb2
 from tests.builders import a_member_row, a_roster, an_id_number, sha256
@@ -55,6 +55,29 @@ class Changes:
     async def DismissOfficer(self) -> Asked:  # noqa: N802
         made = await self._ask((await self.AppointOfficer())[0])
         return membership_pb2.DismissOfficerRequest(name=made.name), ""
+
+    async def BindIdentity(self) -> Asked:  # noqa: N802
+        number = next(NUMBERS)
+        person = membership_pb2.Person(full_name="赵六", id_number=an_id_number(number))
+        application = membership_pb2.Application(person=person)
+        made = await self._ask(
+            membership_pb2.CreateApplicationRequest(parent=STREET, application=application)
+        )
+        await self._ask(membership_pb2.ApproveApplicationRequest(name=made.name))
+        request = identity_pb2.BindIdentityRequest(
+            full_name=person.full_name, id_number=person.id_number
+        )
+        return request, f"persons/{number}"
+
+    async def UnbindMyIdentity(self) -> Asked:  # noqa: N802
+        request, by = await self.BindIdentity()
+        await self._ask(request, by=by)
+        return identity_pb2.UnbindMyIdentityRequest(), by
+
+    async def UnbindIdentity(self) -> Asked:  # noqa: N802
+        request, by = await self.BindIdentity()
+        bound = await self._ask(request, by=by)
+        return identity_pb2.UnbindIdentityRequest(member=bound.member), ""
 
     async def CreateRoster(self) -> Asked:  # noqa: N802
         content = self._content()

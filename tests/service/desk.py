@@ -32,6 +32,7 @@ class Desk:
     """Of the street whose people come to this desk."""
     first: int
     """The number of the first of its people."""
+    channel: grpc.aio.Channel
 
     @property
     def street(self) -> str:

@@ -51,6 +51,7 @@ class Officers:
                 by=call.caller, at=self._means.clock(),
             )  # fmt: skip
             await store.officers.lock_appointing()
+            await store.officers.check_member(office)
             await store.officers.check_free(office)
             await _add(store, office, fact)
             await store.calls.answer(call, office)

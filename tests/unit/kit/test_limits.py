@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -126,6 +126,7 @@ def a_gate(counted: Allowances, child: Any = None) -> Gate:
         KEY,
         Verifier("i", "a", Keys("i", "file:///none"), index=Sealer(KEY).index),
         counted,
+        cast(Any, None),  # No person calls.
         child=child,
     )
 

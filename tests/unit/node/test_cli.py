@@ -45,9 +45,15 @@ async def test_a_token_is_that_of_the_node(
     )
     with pytest.raises(TokenExpired):
         await in_a_day.identify(token)
+    run(monkeypatch, "token", "--config", str(file), "--step-up", "persons/248289761001")
+    fresh = await verifier.identify(capsys.readouterr().out.strip())
+    assert fresh.name.startswith("persons/") and "248289761001" not in fresh.name
+    assert (await verifier.identify(token)).auth_time == 0 < fresh.auth_time
 
 
-@pytest.mark.parametrize("name", ["services/sync", "nodes/x", "members/li-na", "li-na", ""])
+@pytest.mark.parametrize(
+    "name", ["services/sync", "nodes/x", "members/li-na", "li-na", "persons/", ""]
+)
 def test_nobody_is_named_who_is_no_officer_member_or_merchant(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
