@@ -77,12 +77,17 @@ class Offices:
         self._lock = asyncio.Lock()
         self._stamp: object = None
         self._held: Mapping[str, Sequence[Office]] = {}
+        self._seats: Mapping[str, Sequence[Office]] = {}
         self.wake = asyncio.Event()
         """Set after a commit of this process; others are seen within LOOK."""
 
     def of(self, holder: str) -> Sequence[Office]:
         """Those of one holder, also those that do not count now."""
         return self._held.get(holder, ())
+
+    def at(self, path: str) -> Sequence[Office]:
+        """Those of exactly one organisation, also those that do not count now."""
+        return self._seats.get(path, ())
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -112,9 +117,11 @@ class Offices:
                 self._node,
             )
             held: dict[str, list[Office]] = {}
+            seats: dict[str, list[Office]] = {}
             for row in rows:
                 office = Office(**{**row, "role": Role(row["role"])})
                 held.setdefault(office.holder, []).append(office)
-            self._held, self._stamp = held, stamp
+                seats.setdefault(office.path, []).append(office)
+            self._held, self._seats, self._stamp = held, seats, stamp
             if held:
                 self.known.set()

@@ -514,7 +514,8 @@ class Doorkeeper:
         """
         found = Scope(
             caller=caller, permission=rule.permission, clock=self._offices.clock,
-            offices=functools.partial(self._offices.of, caller),
+            offices=functools.partial(self._offices.of, caller), seats=self._offices.at,
+            home=self._home,
         )  # fmt: skip
         if not found.holds():
             if not self._offices.known.is_set():

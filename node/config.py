@@ -40,6 +40,7 @@ creds = ""                 # credentials file, relative to this file
 
 [listen]
 host = "127.0.0.1"
+public = ""                # host:port where clients reach the services, as FindHome tells it
 membership = 0             # 0: a free port, kept in data/ports.json
 benefits = 0
 notify = 0
@@ -92,6 +93,8 @@ class NatsConfig(Section):
 
 class ListenConfig(Section):
     host: str = "127.0.0.1"
+    public: str = Field(default="", pattern=r"^(|[A-Za-z0-9.-]+:\d{1,5})\Z")
+    """host:port where clients reach the services; empty: FindHome does not tell it."""
     membership: Port = 0
     benefits: Port = 0
     notify: Port = 0

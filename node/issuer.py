@@ -47,8 +47,8 @@ class DevelopmentIssuer:
         self, name: str, *, lifetime: timedelta = LIFETIME, at: datetime | None = None,
         step_up: bool = False,
     ) -> str:  # fmt: skip
-        """A token that names `officers/…`, `members/{uuid}` or `merchants/…`; or `persons/` and what
-        an issuer calls them, such as `persons/248289761001`.
+        """A token that names `officers/…`, `members/{uuid}` or `merchants/…`; or `persons/` and
+        what an issuer calls them, such as `persons/248289761001`.
 
         Args:
             step_up: whether they have just logged in.

@@ -30,6 +30,7 @@ from node.issuer import DevelopmentIssuer
 from node.pictures import in_words, picture
 from node.processes import Program
 from node.proxy import Proxy
+from node.supervisor import DEPUTY
 from smartunion.membership.v1 import membership_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 
@@ -99,6 +100,8 @@ class Node:
         self.metadata = (("authorization", f"Bearer {token}"),)
         self.call: dict[str, Any] = {"metadata": self.metadata, "timeout": CALL}
         """What goes with every call of an officer."""
+        self.second = self.calling_as(DEPUTY)
+        """What goes with a call of a second one."""
 
     @property
     def name(self) -> str:

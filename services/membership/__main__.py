@@ -46,7 +46,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         committed=parts.publisher.wake.set,
     )
     officers = Officers(means, parts.offices)
-    await officers.appoint_first(settings.first_subject)
+    await officers.appoint_first(settings.first_officers)
     progress = Progress(stop)
     servicer = MembershipServicer(
         Organizations(means), Applications(means), Members(means), officers,

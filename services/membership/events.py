@@ -24,7 +24,7 @@ OfficeFact = officers.OfficerAppointed | officers.OfficerDismissed
 BindingFact = bindings.IdentityBound | bindings.IdentityUnbound
 
 
-def announce(fact: domain.Fact | OfficeFact | BindingFact) -> Message:
+def announce(fact: domain.Fact) -> Message:
     """The event that carries `fact` to whoever listens."""
     match fact:
         case domain.ApplicationCreated(application=application, organization=organization):
@@ -37,6 +37,13 @@ def announce(fact: domain.Fact | OfficeFact | BindingFact) -> Message:
             return pb.ApplicationRejected(application=application, organization=organization)
         case domain.MemberAdmitted(member=member, organization=organization):
             return pb.MemberAdmitted(member=member, organization=organization)
+        case _:
+            assert_never(fact)
+
+
+def announce_here(fact: OfficeFact | BindingFact) -> Message:
+    """The event that carries `fact` to who listens at this node."""
+    match fact:
         case officers.OfficerAppointed(office=office, organization=organization):
             return pb.OfficerAppointed(office=office, organization=organization)
         case officers.OfficerDismissed(office=office, organization=organization):
@@ -107,7 +114,7 @@ def office_change(office: Office, fact: OfficeFact) -> Change:
         version=header.version,
         before=bytes.fromhex(header.hash) or None,
         public=public.SerializeToString(deterministic=True),
-        event=announce(fact),
+        event=announce_here(fact),
         event_time=fact.occur_time,
     )
 
@@ -126,7 +133,7 @@ def binding_change(binding: Binding, fact: BindingFact) -> Change:
         version=header.version,
         before=bytes.fromhex(header.hash) or None,
         public=public.SerializeToString(deterministic=True),
-        event=announce(fact),
+        event=announce_here(fact),
         event_time=fact.occur_time,
     )
 

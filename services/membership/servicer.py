@@ -276,6 +276,7 @@ def _application(application: Application) -> pb.Application:
         person=_person(application.person),
         state=application.state.name,
         create_time=application.create_time,
+        filer=application.filer,
         decide_time=application.decide_time,
         decider=application.decider,
         member=f"members/{application.member}" if application.member else "",

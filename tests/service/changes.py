@@ -13,6 +13,7 @@ from smartunion.sync.v1 import directive_pb2, sync_pb2
 from tests.builders import a_member_row, a_roster, an_id_number, sha256
 from tests.eventually import eventually
 from tests.federation.test_enrollment import request as enrolling
+from tests.service.desk import DEPUTY
 
 STREET = "organizations/510104017"
 NUMBERS = count(1_000)
@@ -42,7 +43,7 @@ class Changes:
 
     async def ApproveApplication(self) -> Asked:  # noqa: N802
         made = await self._ask((await self.CreateApplication())[0])
-        return membership_pb2.ApproveApplicationRequest(name=made.name), ""
+        return membership_pb2.ApproveApplicationRequest(name=made.name), DEPUTY
 
     async def RejectApplication(self) -> Asked:  # noqa: N802
         made = await self._ask((await self.CreateApplication())[0])
@@ -63,7 +64,7 @@ class Changes:
         made = await self._ask(
             membership_pb2.CreateApplicationRequest(parent=STREET, application=application)
         )
-        await self._ask(membership_pb2.ApproveApplicationRequest(name=made.name))
+        await self._ask(membership_pb2.ApproveApplicationRequest(name=made.name), by=DEPUTY)
         request = identity_pb2.BindIdentityRequest(
             full_name=person.full_name, id_number=person.id_number
         )

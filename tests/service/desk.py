@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceAsyncStub
 
 OFFICER = "officers/li-na"
+DEPUTY = "officers/deputy"
+"""Who approves what the other has filed."""
 HOME = "organizations/51"
 
 
@@ -96,7 +98,8 @@ class Desk:
 
     async def approve(self, application: pb.Application) -> pb.Application:
         answer: pb.Application = await self.ask(
-            pb.ApproveApplicationRequest(name=application.name, request_id=str(uuid4()))
+            pb.ApproveApplicationRequest(name=application.name, request_id=str(uuid4())),
+            officer=DEPUTY,
         )
         return answer
 

@@ -133,6 +133,8 @@ class Application:
     person: Person | None = None
     """None in a copy, as are the fields that follow."""
     create_time: datetime | None = None
+    filer: str = ""
+    """Who asked for it, and so does not approve it."""
     decide_time: datetime | None = None
     decider: str = ""
     reject_reason: str = ""
@@ -206,12 +208,12 @@ class Application:
 
 
 def apply(
-    *, id: UUID, header: Header, organization: UUID, person: Person, at: datetime
+    *, id: UUID, header: Header, organization: UUID, person: Person, by: str, at: datetime
 ) -> tuple[Application, ApplicationCreated]:
     """A pending application, and the fact to announce."""
     application = Application(
         id=id, header=header, organization=organization, state=ApplicationState.PENDING,
-        person=person, create_time=at,
+        person=person, create_time=at, filer=by,
     )  # fmt: skip
     fact = ApplicationCreated(
         application=application.name, organization=f"organizations/{organization}", occur_time=at

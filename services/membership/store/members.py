@@ -25,7 +25,7 @@ STATED = f"{RECORD}, record.organization, record.state, {PATH}"
 
 APPLICATION = f"""
     SELECT {STATED}, {PERSON}, certificate,
-           create_time, decide_time, decider, reject_reason, member
+           create_time, filer, decide_time, decider, reject_reason, member
       FROM applications record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
       LEFT JOIN submissions ON application = record.id AND record.origin = $1
@@ -81,9 +81,9 @@ class Applications:
                                           organization, state)
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             )
-            INSERT INTO submissions (application, create_time) VALUES ($2, $9)
+            INSERT INTO submissions (application, create_time, filer) VALUES ($2, $9, $10)
             """,
-            *_columns(application, change), application.create_time,
+            *_columns(application, change), application.create_time, application.filer,
         )  # fmt: skip
 
     async def add_all(self, applications: Sequence[Application], changes: Sequence[Change]) -> None:
@@ -94,8 +94,8 @@ class Applications:
         )
         await self._conn.copy_records_to_table(
             "submissions",
-            columns=["application", "create_time"],
-            records=[(one.id, one.create_time) for one in applications],
+            columns=["application", "create_time", "filer"],
+            records=[(one.id, one.create_time, one.filer) for one in applications],
         )
 
     async def save_decision(self, application: Application, change: Change) -> None:
@@ -120,9 +120,9 @@ class Applications:
         return Application(
             id=row["id"], header=_header(row, self._node), organization=row["organization"],
             state=ApplicationState(row["state"]), person=opened(self._sealer, row["id"], row),
-            create_time=row["create_time"], decide_time=row["decide_time"],
-            decider=row["decider"] or "", reject_reason=row["reject_reason"] or "",
-            member=row["member"],
+            create_time=row["create_time"], filer=row["filer"] or "",
+            decide_time=row["decide_time"], decider=row["decider"] or "",
+            reject_reason=row["reject_reason"] or "", member=row["member"],
         )  # fmt: skip
 
 

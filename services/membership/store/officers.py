@@ -66,7 +66,16 @@ class Officers:
 
     async def check_free(self, office: Office) -> None:
         """Raises OfficeHeld if the holder has the same office at some time of its term."""
-        held = await self._conn.fetchval(
+        held = await self._held(office)
+        if held is not None:
+            raise OfficeHeld(holder=office.holder, role=office.role.name, office=f"offices/{held}")
+
+    async def is_free(self, office: Office) -> bool:
+        """Whether the holder has the same office at no time of its term."""
+        return await self._held(office) is None
+
+    async def _held(self, office: Office) -> UUID | None:
+        held: UUID | None = await self._conn.fetchval(
             """
             SELECT id FROM offices
              WHERE origin = $1 AND holder = $2 AND organization = $3 AND role = $4
@@ -77,8 +86,7 @@ class Officers:
             self._node, office.holder, office.organization, office.role, office.begin_time,
             office.end_time,
         )  # fmt: skip
-        if held is not None:
-            raise OfficeHeld(holder=office.holder, role=office.role.name, office=f"offices/{held}")
+        return held
 
     async def has_chair(self, organization: UUID, *, at: datetime) -> bool:
         """Whether an organisation has a chair now."""

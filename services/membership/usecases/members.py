@@ -48,7 +48,7 @@ class Applications:
             organization.check_writable(home=self._means.home.path, node=self._means.node)
             application, fact = domain.apply(
                 id=uuid7(), header=new_header(self._means.node), organization=organization.id,
-                person=person, at=at,
+                person=person, by=call.caller, at=at,
             )  # fmt: skip
             change = events.change(application, fact)
             await store.people.add_applicant(application)
@@ -66,6 +66,7 @@ class Applications:
             approved, member, decision, admission = application.approve(
                 by=call.caller, at=self._means.clock(), member=uuid7(), salt=new_salt()
             )
+            scope.get().check_second(application.name, filer=application.filer)
             decided, admitted = events.change(approved, decision), events.change(member, admission)
             await store.applications.save_decision(approved, decided)
             await store.people.add_member(member)

@@ -15,7 +15,7 @@ from tests.eventually import eventually
 from tests.offices import explained
 from tests.pages import ROOT, Page
 from tests.service.conftest import calling
-from tests.service.desk import HOME
+from tests.service.desk import DEPUTY, HOME
 from tests.service.notify.conftest import make_settings, serving
 
 ADMIN = "officers/admin"
@@ -51,7 +51,8 @@ def page_of(name: str, folder: Path, shared: Settings, notify: NotifySettings) -
     """A page at a node with these services."""
     page = Page(name, folder)
     token = DevelopmentIssuer(shared.secrets, shared.node).token(ADMIN)
-    page.node(token, membership=shared.listen, notify=notify.listen)
+    second = DevelopmentIssuer(shared.secrets, shared.node).token(DEPUTY)
+    page.node(token, second=second, membership=shared.listen, notify=notify.listen)
     page.config(shared.secrets, shared.node)
     return page
 
