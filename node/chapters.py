@@ -151,9 +151,8 @@ class Chapters:
 
     async def _programme(self) -> str:
         now = datetime.now(UTC)
-        made = await benefits_pb2_grpc.BenefitsServiceStub(
-            self._province.to["benefits"]
-        ).CreateProgramme(
+        desk = benefits_pb2_grpc.BenefitsServiceStub(self._province.to["benefits"])
+        made = await desk.CreateProgramme(
             benefits_pb2.CreateProgrammeRequest(
                 parent="organizations/51",
                 programme=benefits_pb2.Programme(
@@ -169,7 +168,9 @@ class Chapters:
             ),
             **self._province.call,
         )  # fmt: skip
-        return made.name
+        opening = benefits_pb2.OpenProgrammeRequest(name=made.name, request_id=once())
+        opened = await desk.OpenProgramme(opening, **self._province.second)  # who made it may not
+        return opened.name
 
     async def _post_a_notice(self, worker: str) -> None:
         with self._report.step("a notice of the nation is read by the worker") as facts:

@@ -41,10 +41,15 @@ async def appoint(
     return id_
 
 
+DEPUTY = "officers/deputy"
+
+
 async def open_at(database_url: str, node: UUID, holder: str, code: str) -> None:
-    """A database, which may be empty, in which one officer may do everything at the node."""
+    """A database, which may be empty, in which one officer may do everything at the node, and the
+    deputy decides what that one has filed."""
     async with connect(database_url, KIT_MIGRATIONS) as pool, pool.acquire() as conn:
         await appoint(conn, node, holder, code)
+        await appoint(conn, node, DEPUTY, code, Role.MEMBERSHIP, Role.BENEFITS)
 
 
 async def explained(

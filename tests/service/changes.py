@@ -13,7 +13,7 @@ from smartunion.sync.v1 import directive_pb2, sync_pb2
 from tests.builders import a_member_row, a_roster, an_id_number, sha256
 from tests.eventually import eventually
 from tests.federation.test_enrollment import request as enrolling
-from tests.service.desk import DEPUTY
+from tests.offices import DEPUTY
 
 STREET = "organizations/510104017"
 NUMBERS = count(1_000)
@@ -119,6 +119,10 @@ class Changes:
         )  # fmt: skip
         return benefits_pb2.CreateProgrammeRequest(parent=STREET, programme=programme), ""
 
+    async def OpenProgramme(self) -> Asked:  # noqa: N802
+        made = await self._ask((await self.CreateProgramme())[0])
+        return benefits_pb2.OpenProgrammeRequest(name=made.name), DEPUTY
+
     async def RevokeCard(self) -> Asked:  # noqa: N802
         cards = (await self._ask(benefits_pb2.ListCardsRequest(parent=STREET))).cards
         mine = [card for card in cards if card.member == self._member]
@@ -133,7 +137,8 @@ class Changes:
         return benefits_pb2.IssueCardRequest(member=self._member), ""
 
     async def ClaimCoupon(self) -> Asked:  # noqa: N802
-        made = await self._ask((await self.CreateProgramme())[0])
+        request, by = await self.OpenProgramme()
+        made = await self._ask(request, by=by)
         return benefits_pb2.ClaimCouponRequest(programme=made.name), self._member
 
     async def RedeemCoupon(self) -> Asked:  # noqa: N802

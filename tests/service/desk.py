@@ -15,13 +15,12 @@ from services.membership.config import Settings
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import a_member_row, an_applicant_row, an_id_number, sha256
 from tests.callers import calling_as
+from tests.offices import DEPUTY
 
 if TYPE_CHECKING:
     from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceAsyncStub
 
 OFFICER = "officers/li-na"
-DEPUTY = "officers/deputy"
-"""Who approves what the other has filed."""
 HOME = "organizations/51"
 
 

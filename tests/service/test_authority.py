@@ -56,9 +56,9 @@ from tests import offices
 from tests.builders import an_id_number, sha256
 from tests.callers import calling_as
 from tests.eventually import eventually
+from tests.offices import DEPUTY
 from tests.service.changes import NOT_ALONE, Changes
 from tests.service.conftest import make_settings, on
-from tests.service.desk import DEPUTY
 
 SERVED: dict[str, list[tuple[Any, Any]]] = {
     "membership": [
@@ -319,7 +319,8 @@ COLLECTIONS = {
     "GetRoster": "rosters", "WatchRoster": "rosters", "ListRosterRows": "rosters",
     "CommitRoster": "rosters", "DiscardRoster": "rosters", "DownloadRosterResult": "rosters",
     "DismissOfficer": "offices", "UnbindIdentity": "members", "IssueCard": "members",
-    "RevokeCard": "cards", "GetCard": "cards", "GetProgramme": "programmes", "GetNotice": "notices",
+    "RevokeCard": "cards", "GetCard": "cards", "GetProgramme": "programmes",
+    "OpenProgramme": "programmes", "GetNotice": "notices",
     "GetVoice": "voices", "PassOnVoice": "voices", "AnswerVoice": "voices",
     "CloseVoice": "voices",
 }  # fmt: skip

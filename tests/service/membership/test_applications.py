@@ -9,7 +9,8 @@ import pytest
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import an_id_number
 from tests.eventually import eventually
-from tests.service.desk import DEPUTY, HOME, Desk
+from tests.offices import DEPUTY
+from tests.service.desk import HOME, Desk
 
 
 async def test_an_approved_applicant_is_a_member_from_this_day_on(membership: Desk) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import a_roster
-from tests.service.desk import DEPUTY, HOME, OFFICER, Desk
+from tests.offices import DEPUTY
+from tests.service.desk import HOME, OFFICER, Desk
 
 
 def deciding(application: pb.Application) -> pb.ApproveApplicationRequest:

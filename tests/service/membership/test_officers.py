@@ -14,8 +14,9 @@ from smartunion.event.v1 import access_pb2
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests import offices
 from tests.eventually import eventually
+from tests.offices import DEPUTY
 from tests.service.conftest import serving
-from tests.service.desk import DEPUTY, HOME, OFFICER, Desk
+from tests.service.desk import HOME, OFFICER, Desk
 
 METHODS = "smartunion.membership.v1.MembershipService"
 

@@ -12,10 +12,10 @@ from services.notify.config import Settings as NotifySettings
 from smartunion.event.v1 import access_pb2
 from tests.callers import OF_A_NODE
 from tests.eventually import eventually
-from tests.offices import explained
+from tests.offices import DEPUTY, explained
 from tests.pages import ROOT, Page
 from tests.service.conftest import calling
-from tests.service.desk import DEPUTY, HOME
+from tests.service.desk import HOME
 from tests.service.notify.conftest import make_settings, serving
 
 ADMIN = "officers/admin"
