@@ -48,8 +48,9 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     officers = Officers(means, parts.offices)
     await officers.appoint_first(settings.first_officers)
     progress = Progress(stop)
+    applications = Applications(means)
     servicer = MembershipServicer(
-        Organizations(means), Applications(means), Members(means), officers,
+        Organizations(means), applications, Members(means), officers,
         Rosters(means, progress),
     )  # fmt: skip
     return Assembly(
@@ -58,7 +59,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
             (membership_pb2_grpc.add_MembershipServiceServicer_to_server, servicer),
             (
                 identity_pb2_grpc.add_IdentityServiceServicer_to_server,
-                IdentityServicer(Bindings(means)),
+                IdentityServicer(applications, Bindings(means)),
             ),
         ],
         background=[Importer(means, progress, parts.pool, parts.sealer).run],

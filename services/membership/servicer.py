@@ -9,7 +9,7 @@ from kit.authority import Role
 from kit.headers import Header
 from kit.offices import time_in
 from kit.organizations import Organization
-from kit.rpc import Context, call_of, check_enum, page_of, uuid_in
+from kit.rpc import Context, call_of, caller, check_enum, page_of, uuid_in
 from services.membership.domain import identity
 from services.membership.domain.bindings import Binding
 from services.membership.domain.identity import Person
@@ -209,8 +209,24 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
 
 
 class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
-    def __init__(self, bindings: Bindings) -> None:
-        self._bindings = bindings
+    def __init__(self, applications: Applications, bindings: Bindings) -> None:
+        self._applications, self._bindings = applications, bindings
+
+    async def CreateMyApplication(
+        self, request: identity_pb2.CreateMyApplicationRequest, context: Context
+    ) -> pb.Application:
+        person = request.person
+        application = await self._applications.create_mine(
+            request.parent, full_name=person.full_name, id_number=person.id_number,
+            phone=person.phone, call=call_of(request, request.request_id),
+        )  # fmt: skip
+        return _application(application)
+
+    async def GetMyApplication(
+        self, request: identity_pb2.GetMyApplicationRequest, context: Context
+    ) -> pb.Application:
+        name = uuid_in(request.name, "applications")
+        return _application(await self._applications.get_mine(name, caller=caller.get()))
 
     async def BindIdentity(
         self, request: identity_pb2.BindIdentityRequest, context: Context

@@ -57,6 +57,12 @@ class Changes:
         made = await self._ask((await self.AppointOfficer())[0])
         return membership_pb2.DismissOfficerRequest(name=made.name), ""
 
+    async def CreateMyApplication(self) -> Asked:  # noqa: N802
+        number = next(NUMBERS)
+        person = membership_pb2.Person(full_name="赵六", id_number=an_id_number(number))
+        request = identity_pb2.CreateMyApplicationRequest(parent=STREET, person=person)
+        return request, f"persons/{number}"
+
     async def BindIdentity(self) -> Asked:  # noqa: N802
         number = next(NUMBERS)
         person = membership_pb2.Person(full_name="赵六", id_number=an_id_number(number))

@@ -19,3 +19,4 @@ ALTER TABLE submissions
     ADD CONSTRAINT submissions_four_eyes CHECK (member IS NULL OR decider <> filer);
 ALTER TABLE rosters ADD COLUMN creator text NOT NULL DEFAULT '';
 COMMENT ON COLUMN rosters.creator IS 'who files the applications in it';
+CREATE INDEX ON submissions (filer) WHERE decide_time IS NULL;

@@ -44,16 +44,30 @@ class Applications:
     def __init__(self, conn: "Connection | Pool", sealer: Sealer, node: UUID) -> None:
         self._conn, self._sealer, self._node = conn, sealer, node
 
-    async def get(self, application: UUID, *, scope: Scope, lock: str = "") -> Application:
-        """The record of the latest owner.  Raises ApplicationNotFound, OutsideScope."""
+    async def get(self, application: UUID, *, scope: Scope | None, lock: str = "") -> Application:
+        """The record of the latest owner; `scope`: None: for whoever filed it.  Raises
+        ApplicationNotFound, OutsideScope."""
         row = await self._conn.fetchrow(
             f"{APPLICATION} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1 {lock}",
             self._node, application,
         )  # fmt: skip
         if row is None:
             raise ApplicationNotFound(application=f"applications/{application}")
-        scope.check(row["path"])
+        if scope is not None:
+            scope.check(row["path"])
         return self._of(row)
+
+    async def waiting_of(self, filer: str) -> Application | None:
+        """The pending one that somebody has filed; of several the oldest."""
+        row = await self._conn.fetchrow(
+            f"""
+            {APPLICATION}
+             WHERE record.origin = $1 AND filer = $2 AND decide_time IS NULL
+             ORDER BY record.id LIMIT 1
+            """,
+            self._node, filer,
+        )  # fmt: skip
+        return self._of(row) if row else None
 
     async def lock(self, application: UUID, *, scope: Scope) -> Application:
         """Like `get`, and holds the row until the transaction ends."""

@@ -133,3 +133,39 @@ async def test_an_office_is_held_by_members_of_this_node_alone(membership: Desk)
         )
         told = await membership.refusal(appointing)
         assert told.reason == "HOLDER_MALFORMED"
+
+
+def applying(desk: Desk, number: int, *, request_id: str = "") -> pb.CreateMyApplicationRequest:
+    person = membership_pb2.Person(full_name=NAME, id_number=desk.id_number(number))
+    return pb.CreateMyApplicationRequest(
+        parent=desk.street, person=person, request_id=request_id or str(uuid4())
+    )
+
+
+async def test_a_person_applies_is_approved_and_becomes_the_member(membership: Desk) -> None:
+    person = a_person()
+    mine = await ask(membership, applying(membership, 1), by=person)
+    assert mine.state == membership_pb2.Application.PENDING
+    assert mine.filer.startswith("persons/") and person.partition("/")[2] not in mine.filer
+    assert await ask(membership, applying(membership, 1), by=person) == mine
+    told = await refusal(membership, applying(membership, 2), by=person)
+    assert (told.reason, told.metadata["application"]) == ("APPLICATION_WAITS", mine.name)
+    looking = pb.GetMyApplicationRequest(name=mine.name)
+    assert await ask(membership, looking, by=person) == mine
+    assert (await refusal(membership, looking, by=a_person())).reason == "APPLICATION_NOT_FOUND"
+    approving = membership_pb2.ApproveApplicationRequest(name=mine.name)
+    approved = await membership.ask(approving)  # any officer: none of them has filed it
+    assert (await ask(membership, looking, by=person)).member == approved.member
+    assert (await ask(membership, binding(membership, 1), by=person)).member == approved.member
+
+
+async def test_who_is_known_is_not_found_out_by_applying(membership: Desk) -> None:
+    await a_member(membership, 1)
+    await membership.apply(2)
+    person = a_person()
+    told = [await refusal(membership, applying(membership, number), by=person) for number in (1, 2)]
+    assert {one.reason for one in told} == {"KNOWN_ALREADY"} and told[0] == told[1]
+    for _ in range(MOST_OF_PERSON - 2):
+        await refusal(membership, applying(membership, 1), by=person)
+    told = [await refusal(membership, applying(membership, 3), by=person)]
+    assert told[0].reason == "TOO_MANY_ATTEMPTS"
