@@ -147,7 +147,7 @@ async def _use_case(node: Node, own: "asyncpg.Pool[Any]") -> Applications:
     scope.set(
         Scope(
             caller=office.holder, permission="application.decide", offices=lambda: [office],
-            clock=utc_now,
+            clock=utc_now, home=home.path,
         )
     )  # fmt: skip
     return Applications(

@@ -39,6 +39,15 @@ class Bindings:
         )  # fmt: skip
         return self._of(row) if row else None
 
+    async def were_one(self, person: UUID, member: UUID) -> bool:
+        """Whether a person is a member, or has been."""
+        return bool(
+            await self._conn.fetchval(
+                "SELECT true FROM bindings WHERE origin = $1 AND person = $2 AND member = $3",
+                self._node, person, member,
+            )
+        )  # fmt: skip
+
     async def add(self, binding: Binding, change: Change) -> None:
         await self._conn.execute(
             f"INSERT INTO bindings ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",

@@ -120,7 +120,8 @@ class Applications:
             approved, member, decision, admission = application.approve(
                 by=call.caller, at=self._means.clock(), member=uuid7(), salt=new_salt()
             )
-            scope.get().check_second(application.name, filer=application.filer)
+            filer = await self._filer(store, application, call)
+            scope.get().check_second(application.name, filer=filer)
             decided, admitted = events.change(approved, decision), events.change(member, admission)
             await store.applications.save_decision(approved, decided)
             await store.people.add_member(member)
@@ -129,6 +130,15 @@ class Applications:
             await store.calls.answer(call, approved)
         self._means.committed()
         return approved
+
+    async def _filer(self, store: Store, application: Application, call: Call) -> str:
+        """Who filed, as four eyes know them: who applied before they were a member is that one."""
+        filer, _, person = application.filer.partition("/")
+        caller, _, member = call.caller.partition("/")
+        if (filer, caller) != ("persons", "members"):
+            return application.filer
+        one = await store.bindings.were_one(UUID(person), UUID(member))
+        return call.caller if one else application.filer
 
     async def reject(self, name: UUID, *, reason: str, call: Call) -> Application:
         async with self._means.database.transaction() as store:

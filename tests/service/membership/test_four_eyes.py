@@ -7,9 +7,11 @@ import grpc
 import pytest
 
 from smartunion.membership.v1 import membership_pb2 as pb
+from smartunion.membership.v1.identity_pb2 import UnbindMyIdentityRequest
 from tests.builders import a_roster
 from tests.offices import DEPUTY
 from tests.service.desk import HOME, OFFICER, Desk
+from tests.service.membership.test_bindings import a_member, a_person, applying, ask, binding
 
 
 def deciding(application: pb.Application) -> pb.ApproveApplicationRequest:
@@ -47,6 +49,23 @@ async def test_who_brings_a_roster_files_the_applications_in_it(membership: Desk
     assert application.filer == OFFICER
     assert (await membership.refusal(deciding(application))).reason == "FILED_BY_CALLER"
     await membership.approve(application)
+
+
+async def test_who_filed_before_they_were_a_member_is_the_same(membership: Desk) -> None:
+    """An officer who is a member applies with their own login for somebody else."""
+    login = a_person()
+    made = await ask(membership, applying(membership, 1), by=login)
+    member = await a_member(membership, 2)
+    await membership.appoint(member, HOME)
+    await ask(membership, binding(membership, 2), by=login)
+    told = await membership.refusal(deciding(made), officer=login)
+    assert (told.reason, told.metadata["caller"]) == ("FILED_BY_CALLER", member)
+    await ask(membership, UnbindMyIdentityRequest(), by=login)
+    other = a_person()
+    await ask(membership, binding(membership, 2), by=other)
+    told = await membership.refusal(deciding(made), officer=other)
+    assert told.reason == "FILED_BY_CALLER"
+    await membership.approve(made)
 
 
 async def test_where_fewer_than_two_may_decide_those_above_do(membership: Desk) -> None:
