@@ -110,12 +110,14 @@ async def _enrol(own: "asyncpg.Pool[Any]", organization: UUID) -> list[UUID]:
 async def _programme(means: Means) -> Programme:
     """A programme with a coupon for each member."""
     at = means.clock()
-    programme, fact = programmes.create(
+    programme = programmes.create(
         id=uuid7(), header=new_header(means.node), organization=means.home.id, title="bench",
         face_value_fen=100, shares=[Share(node=means.node, stock=CLAIMS)],
         claim_start_time=at, claim_end_time=at + timedelta(days=1),
-        use_by_time=at + timedelta(days=1), at=at,
+        use_by_time=at + timedelta(days=1),
     )  # fmt: skip
+    draft = programmes.Draft(programme=programme, creator="officers/bench")
+    _, fact = draft.open(by="officers/other", at=at)
     async with means.database.transaction() as store:
         change = events.of_programme(programme, fact)
         await store.programmes.add(programme, change)

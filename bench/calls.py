@@ -95,7 +95,7 @@ async def approve(folder: Path, runs: int) -> list[Figure]:
 
         async def call(name: str) -> object:
             request = pb.ApproveApplicationRequest(name=name, request_id=str(uuid4()))
-            return await top.membership.ApproveApplication(request, **top.call)
+            return await top.membership.ApproveApplication(request, **top.second)
 
         async def approved(name: str) -> object:
             act = Act("officers/bench", "approve", scope.get())
@@ -147,7 +147,7 @@ async def _use_case(node: Node, own: "asyncpg.Pool[Any]") -> Applications:
     scope.set(
         Scope(
             caller=office.holder, permission="application.decide", offices=lambda: [office],
-            clock=utc_now,
+            clock=utc_now, home=home.path,
         )
     )  # fmt: skip
     return Applications(

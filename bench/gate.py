@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -11,6 +12,7 @@ from bench.figures import Figure, Target
 from kit.identity import Keys, Verifier
 from kit.limits import Allowances, Limits
 from kit.rpc import Gate
+from kit.sealing import Sealer
 from node.issuer import NAME, DevelopmentIssuer
 
 TOKENS = 500
@@ -28,8 +30,8 @@ async def decisions(folder: Path, runs: int) -> list[Figure]:
     given: list[dict[str, str | bytes]] = [dict(issuer.metadata(name)) for name in names]
     known, new, bare = [], [], []
     for _ in range(runs):
-        verifier = Verifier(NAME, issuer.settings["audience"], keys)
-        gate = Gate(bytes(32), verifier, Allowances(Limits()))
+        verifier = Verifier(NAME, issuer.settings["audience"], keys, index=Sealer(bytes(32)).index)
+        gate = Gate(bytes(32), verifier, Allowances(Limits()), cast(Any, None))
         new.append(await _micros(gate, given))
         known.append(await _micros(gate, given * (CALLS // TOKENS)))
         bare.append(_bare_micros())

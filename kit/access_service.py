@@ -77,7 +77,7 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         self, request: pb.ExplainAccessRequest, context: Context
     ) -> pb.Explanation:
         rule = _rule_in(request.method)
-        if rule.access != pb.OFFICER or not caller.get().startswith("officers/"):
+        if rule.access != pb.OFFICER or not caller.get().startswith(("officers/", "members/")):
             return _explanation(Finding.NOT_FOR_CALLER, request.method, rule, None)
         found, office = authority.explain(
             self._offices.of(caller.get()), rule.permission,
@@ -170,5 +170,5 @@ def _explanation(
         chinese_message=chinese.format(**facts), permission=rule.permission, roles=roles,
         office=facts["office"], role=facts["role"],
         begin_time=office.begin_time if office else None,
-        end_time=office.end_time if office else None,
+        end_time=office.end_time if office else None, step_up=rule.step_up,
     )  # fmt: skip

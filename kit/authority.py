@@ -17,8 +17,9 @@ from uuid import UUID
 
 from kit.errors import PermissionDenied, Unavailable
 
-SUBJECT = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-"""How a token names an officer, after `officers/`; so nobody else can hold an office."""
+SUBJECT = "(?![0-9]{11,}[Xx]?$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""How a token names an officer, after `officers/`.  A phone or ID number is no name: names stand in
+logs and in the audit trail."""
 
 FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
@@ -47,14 +48,16 @@ _READING = frozenset(
 PERMISSIONS: dict[Role, frozenset[str]] = {
     Role.CHAIR: _READING
     | {
-        "office.appoint", "application.create", "application.decide", "roster.import",
+        "office.appoint", "application.create", "application.decide", "member.unbind",
+        "roster.import",
         "card.manage", "programme.manage", "notice.post", "voice.handle", "directive.issue",
         "directive.report",
     },
     Role.MEMBERSHIP: frozenset(
         {
             "organization.read", "application.create", "application.read", "application.decide",
-            "member.read", "roster.import", "roster.read", "card.read", "card.manage",
+            "member.read", "member.unbind", "roster.import", "roster.read", "card.read",
+            "card.manage",
             "notice.read",
         }
     ),
@@ -103,6 +106,28 @@ class OutsideScope(PermissionDenied):
     chinese = (
         "{caller} 的职务不能对该组织执行 {permission}；应由该组织或其上级的干部办理；"
         "ExplainAccess 会说明详情"
+    )
+
+
+class FiledByCaller(PermissionDenied):
+    message = (
+        "{caller} filed {resource}, and who files does not decide: another officer may, of "
+        "{organization} or above, who is permitted {permission}"
+    )
+    chinese = (
+        "{resource} 由 {caller} 提交，提交人不得审批；应由 {organization} 或其上级中"
+        "具有 {permission} 权限的其他干部办理"
+    )
+
+
+class DecidedAbove(PermissionDenied):
+    message = (
+        "fewer than two officers of the organisation of {resource} may decide, so the next one "
+        "above does: an officer of {organization} or above who is permitted {permission}"
+    )
+    chinese = (
+        "{resource} 所属组织中可审批的干部不足两人，应由上级办理：{organization} 或其上级中"
+        "具有 {permission} 权限的干部"
     )
 
 
@@ -169,6 +194,25 @@ def decide(offices: Iterable[Office], permission: str, path: str, *, at: datetim
     return max(right, key=lambda one: one.ends) if right else None
 
 
+def deciding(
+    seats: Callable[[str], Iterable[Office]], permission: str, path: str, home: str, *,
+    at: datetime,
+) -> str:  # fmt: skip
+    """The path of the organisation whose officers, and those above, decide by four eyes: the
+    nearest, from one upwards, of which two officers may; at last the node's own.
+
+    Args:
+        seats: the offices of exactly one organisation, by its path.
+        home: the path of the node's own organisation.
+    """
+    while path != home and is_within(path, home):
+        right = (one for one in seats(path) if one.counts(at) and one.permits(permission))
+        if len({one.holder for one in right}) >= 2:
+            return path
+        path = path.rpartition(".")[0]
+    return home
+
+
 @dataclass(slots=True, kw_only=True)
 class Scope:
     """Where the officer who calls may do what the method does.
@@ -181,6 +225,10 @@ class Scope:
     offices: Callable[[], Sequence[Office]]
     """Those of the caller."""
     clock: Callable[[], datetime]
+    seats: Callable[[str], Iterable[Office]] = lambda path: ()
+    """All offices of exactly one organisation, by its path."""
+    home: str = ""
+    """The path of the node's own organisation."""
     decided: dict[str, str] = field(default_factory=dict)
     """By path for which the permission was found to be held, the office that decided."""
 
@@ -189,6 +237,25 @@ class Scope:
         of an organisation that is not known here, for which nobody holds any."""
         if path is None or not self._decide(path):
             raise OutsideScope(caller=self.caller, permission=self.permission)
+
+    def check_second(self, resource: str, *, filer: str) -> None:
+        """Four eyes, of what was found to be in scope: who filed does not decide, and where fewer
+        than two officers of an organisation may, the next one above does.
+
+        Raises:
+            FiledByCaller, DecidedAbove
+        """
+        at = self.clock()
+        for path in tuple(self.decided):
+            place = deciding(self.seats, self.permission, path, self.home, at=at)
+            facts = {
+                "resource": resource, "permission": self.permission,
+                "organization": f"organizations/{place.rpartition('.')[2]}",
+            }  # fmt: skip
+            if filer == self.caller:
+                raise FiledByCaller(caller=self.caller, **facts)
+            if not decide(self.offices(), self.permission, place, at=at):
+                raise DecidedAbove(**facts)
 
     def check_line(self, path: str | None) -> None:
         """Like `check`, of what is handed down: those below may see it too."""

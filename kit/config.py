@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     """What a service must know of its node.  Read only by its `__main__`."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX, frozen=True, regex_engine="python-re", hide_input_in_errors=True
     )  # The input holds passwords.
 
     database_url: str
@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     jwks: str = Field(default="", validate_default=True)
     """https:// address of the issuer's keys; empty: where its OIDC discovery says.  In
     development, http:// on this machine and file: are right too."""
+    strong_acr: tuple[str, ...] = ()
+    """What tokens have as `acr` after a login that is good enough for methods that ask for a fresh
+    one, as JSON: `["phr", "phrh"]`; empty: any login is."""
     peers: dict[str, str] = Field(default={}, validate_default=True)
     """host:port of the node's services, by name; `sync` is needed."""
     keep_days: float = 7.0

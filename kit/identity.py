@@ -1,5 +1,9 @@
 """Who a token names: access tokens of one OIDC issuer, signed with ES256 (RFC 7519, RFC 9068).
 
+A subject that is a name here (`officers/…`) names that principal.  Any other is what the issuer
+calls somebody, perhaps a phone number: it is replaced by a keyed hash, `persons/{uuid}`, before
+anything else sees it.
+
 What is read is small before it is parsed, the algorithm is ours and not the token's, and whatever
 else stands in a token ends in an identity or in a refusal.  The keys are fetched where a call needs
 them: not before, not twice at once, and not for every stranger who makes up the id of a key.
@@ -10,10 +14,12 @@ import hashlib
 import ipaddress
 import json
 import logging
+import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,6 +31,7 @@ from urllib.request import (
     OpenerDirector,
     Request,
 )
+from uuid import UUID
 
 from joserfc import jws
 from joserfc.errors import JoseError
@@ -40,7 +47,17 @@ PRINCIPAL = re.compile(
     rf"(officers|merchants)/{SUBJECT}"
     r"|members/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
-"""The subjects that mean somebody here."""
+"""The subjects that are names here."""
+
+TYPES = ("at+jwt", "jwt")
+"""What a token may say of its type (`typ`), without `application/`: RFC 9068, section 2.1, and what
+issuers write that are older.  ID tokens are `JWT` too."""
+
+OF_ID_TOKENS = ("nonce", "at_hash", "c_hash")
+"""Claims that stand in ID tokens alone: OpenID Connect Core 1.0, sections 2 and 3.3.2.11."""
+
+MOST_SUBJECT = 255
+"""Characters of a subject: OpenID Connect Core 1.0, section 2."""
 
 LEEWAY = 30.0
 """Seconds by which the issuer's clock may be ahead of ours."""
@@ -66,6 +83,9 @@ PATIENCE = 5.0
 MOST_BYTES = 2**18
 """Of what the issuer answers."""
 
+MAX_AGE = 600
+"""Seconds for which a login is fresh."""
+
 DISCOVERY = "/.well-known/openid-configuration"
 
 log = logging.getLogger(__name__)
@@ -73,11 +93,12 @@ log = logging.getLogger(__name__)
 
 class TokenMalformed(Unauthenticated):
     message = (
-        "this is no access token: a JWT of at most {most} characters, signed with ES256, that "
-        "names its key (kid), iss, aud, sub and exp"
+        "this is no access token: a JWT (typ at+jwt or JWT) of at most {most} characters, signed "
+        "with ES256, that names its key (kid), iss, aud, sub and exp, and no ID token"
     )
     chinese = (
         "这不是访问令牌：应为不超过 {most} 个字符、用 ES256 签名并含 kid、iss、aud、sub、exp 的 JWT"
+        "（typ 为 at+jwt 或 JWT），且不是 ID 令牌"
     )
 
 
@@ -101,9 +122,20 @@ class TokenNotYetValid(Unauthenticated):
     chinese = "该令牌尚未生效；请稍候，或校准 {issuer} 的时钟"
 
 
-class SubjectUnknown(Unauthenticated):
-    message = "the subject (sub) of this token is no officers/…, members/{{uuid}} or merchants/…"
-    chinese = "该令牌的 sub 不是 officers/…、members/{{uuid}} 或 merchants/…"
+class SubjectMalformed(Unauthenticated):
+    message = "the subject (sub) of a token has 1 to 255 printable ASCII characters"
+    chinese = "令牌的 sub 应为 1 至 255 个可打印的 ASCII 字符"
+
+
+class InsufficientUserAuthentication(Unauthenticated):
+    message = (
+        "this needs a login at {issuer} that is at most {max_age} s old; acr (any if empty): "
+        "{acr_values}; log in again there and repeat the call with the new token"
+    )
+    chinese = (
+        "此操作需要 {max_age} 秒内在 {issuer} 重新登录（acr，留空不限：{acr_values}）；"
+        "请重新登录后用新令牌重试"
+    )
 
 
 class IssuerAway(Unavailable):
@@ -122,6 +154,35 @@ def malformed() -> Iterator[None]:
         yield
     except (JoseError, ValueError, TypeError, KeyError, RecursionError):
         raise TokenMalformed(most=MOST_CHARACTERS) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a token names."""
+
+    name: str
+    """The principal: `officers/…`, `members/{uuid}`, `merchants/…` or `persons/{uuid}`."""
+    issuer: str = ""
+    """Who names them; empty if it is this node."""
+    expires: float = math.inf
+    """When the token ends: seconds since 1970."""
+    auth_time: float = 0.0
+    """When they logged in, in the same way; 0 if the issuer does not say."""
+    acr: str = ""
+    """How well, in the issuer's words (`acr`); empty if it does not say."""
+
+    def check_step_up(self, strong: Collection[str], *, at: float) -> None:
+        """Raises InsufficientUserAuthentication unless they logged in a moment ago, and well.
+
+        Source: RFC 9470, section 3; the facts have the names of its parameters.
+
+        Args:
+            strong: the `acr` of logins that are good enough; empty: all are.
+        """
+        if at - self.auth_time > MAX_AGE or (strong and self.acr not in strong):
+            raise InsufficientUserAuthentication(
+                issuer=self.issuer, max_age=MAX_AGE, acr_values=" ".join(strong)
+            )
 
 
 class Keys:
@@ -198,18 +259,21 @@ class Verifier:
     """Knows whom a token names, if the issuer made it for this node."""
 
     def __init__(
-        self, issuer: str, audience: str, keys: Keys, *, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._issuer, self._audience, self._keys, self._clock = issuer, audience, keys, clock
-        self._remembered: dict[bytes, tuple[str, float]] = {}
+        self, issuer: str, audience: str, keys: Keys, *, index: Callable[[str, str], bytes],
+        clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        """`index`: a keyed hash, the same at all services of the node: `Sealer.index`."""
+        self._issuer, self._audience, self._keys = issuer, audience, keys
+        self._index, self._clock = index, clock
+        self._remembered: dict[bytes, tuple[Identity, float]] = {}
         """By the SHA-256 of a token: whom it names, and until when that is taken from here."""
 
-    async def name(self, token: str) -> str:
-        """The principal that a token names: `officers/…`, `members/{uuid}` or `merchants/…`.
+    async def identify(self, token: str) -> Identity:
+        """Whom a token names.
 
         Raises:
             TokenMalformed, TokenUntrusted, TokenForOthers, TokenExpired, TokenNotYetValid,
-            SubjectUnknown: if it names nobody.
+            SubjectMalformed: if it names nobody.
             IssuerAway: if that cannot be said now.
         """
         if len(token) > MOST_CHARACTERS or not token.isascii():
@@ -218,7 +282,7 @@ class Verifier:
         found = self._remembered.get(digest)
         if found is None or now >= found[1]:
             claims = await self._claims(token)
-            found = self._subject(claims, now), min(claims["exp"], now + REMEMBERED)
+            found = self._identity(claims, now), min(claims["exp"], now + REMEMBERED)
             self._remember(digest, found)
         return found[0]
 
@@ -229,21 +293,25 @@ class Verifier:
             key_id = signed.headers()["kid"]
             if signed.headers()["alg"] != "ES256" or not isinstance(key_id, str):
                 raise TypeError
+            if str(signed.headers()["typ"]).lower().removeprefix("application/") not in TYPES:
+                raise TypeError
         key = await self._keys.get(key_id)
         with malformed():
             genuine = jws.validate_compact(signed, key, registry=REGISTRY)
             claims = json.loads(signed.payload)
-            if not isinstance(claims, dict):
+            if not isinstance(claims, dict) or any(name in claims for name in OF_ID_TOKENS):
                 raise TypeError
         if not genuine:
             raise TokenUntrusted(issuer=self._issuer)
         return claims
 
-    def _subject(self, claims: dict[str, Any], now: float) -> str:
+    def _identity(self, claims: dict[str, Any], now: float) -> Identity:
         """Whom they name, if they are meant for this node, and now."""
         subject, audience = claims.get("sub"), claims.get("aud")
-        begins = [claims[name] for name in ("nbf", "iat") if name in claims]
-        if not all(map(_is_time, [claims.get("exp"), *begins])) or not isinstance(subject, str):
+        begins = [claims[name] for name in ("nbf", "iat", "auth_time") if name in claims]
+        acr = claims.get("acr", "")
+        texts = isinstance(subject, str) and isinstance(acr, str)
+        if not all(map(_is_time, [claims.get("exp"), *begins])) or not texts:
             raise TokenMalformed(most=MOST_CHARACTERS)
         if claims.get("iss") != self._issuer:
             raise TokenUntrusted(issuer=self._issuer)
@@ -253,11 +321,22 @@ class Verifier:
             raise TokenExpired(issuer=self._issuer)
         if any(now + LEEWAY < begin for begin in begins):
             raise TokenNotYetValid(issuer=self._issuer)
-        if not PRINCIPAL.fullmatch(subject):
-            raise SubjectUnknown()
-        return subject
+        return Identity(
+            name=self._named(str(subject)), issuer=self._issuer, expires=claims["exp"],
+            auth_time=claims.get("auth_time", 0.0), acr=acr,
+        )  # fmt: skip
 
-    def _remember(self, digest: bytes, found: tuple[str, float]) -> None:
+    def _named(self, subject: str) -> str:
+        """The principal of a subject.  Nothing but a keyed hash is known further in of one that the
+        issuer made up."""
+        if PRINCIPAL.fullmatch(subject):
+            return subject
+        if not (0 < len(subject) <= MOST_SUBJECT and subject.isascii() and subject.isprintable()):
+            raise SubjectMalformed()
+        digest = self._index("subject", f"{self._issuer}\n{subject}")
+        return f"persons/{UUID(bytes=digest[:16])}"
+
+    def _remember(self, digest: bytes, found: tuple[Identity, float]) -> None:
         """The oldest goes when there are too many."""
         self._remembered.pop(digest, None)
         if len(self._remembered) >= MOST_REMEMBERED:

@@ -1,7 +1,6 @@
 """The table `offices`: membership's records, and what the other services of the node know of them.
 
-Membership writes it in its own transactions.  The others follow membership's channel `local`, which
-never leaves the node: who holds an office there is nobody else's business.
+Membership writes it; the other services of the node follow (kit/local.py).
 """
 
 import asyncio
@@ -15,10 +14,9 @@ from google.protobuf.message import Message
 
 from kit.authority import Office, Role
 from kit.carrier import waited
-from kit.db import PASSING, Connection, Pool, to_uuid
+from kit.db import PASSING, Pool, to_uuid
 from kit.ids import utc_now
 from kit.records import LOCAL, Kind, section_of
-from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1.records_pb2 import PublicOffice
 
 LOOK = 1.0
@@ -64,33 +62,6 @@ OFFICES = Kind(
 )
 
 
-async def put(conn: Connection, node: UUID, entries: Sequence[log_pb2.Entry]) -> None:
-    """Write what membership announced.  Raises ValueError if a section is not that of an office."""
-    rows = [
-        (node, UUID(bytes=entry.id), entry.owner_epoch, entry.version, entry.hash, entry.public,
-         *parse(entry.public))
-        for entry in {entry.id: entry for entry in entries if entry.kind == OFFICES.name}.values()
-    ]  # fmt: skip
-    await conn.executemany(
-        f"""
-        INSERT INTO offices AS held ({COLUMNS})
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        ON CONFLICT (id, origin) DO UPDATE
-           SET version = excluded.version, hash = excluded.hash, public = excluded.public,
-               holder = excluded.holder, organization = excluded.organization,
-               role = excluded.role, begin_time = excluded.begin_time,
-               end_time = excluded.end_time
-         WHERE held.version < excluded.version
-        """,
-        rows,
-    )
-
-
-async def forget(conn: Connection) -> None:
-    """Before a snapshot, which has all that there are: a restored membership may have fewer."""
-    await conn.execute("DELETE FROM offices")
-
-
 class Offices:
     """All offices of the node, in memory: whom the gate lets in is asked at every call."""
 
@@ -106,12 +77,17 @@ class Offices:
         self._lock = asyncio.Lock()
         self._stamp: object = None
         self._held: Mapping[str, Sequence[Office]] = {}
+        self._seats: Mapping[str, Sequence[Office]] = {}
         self.wake = asyncio.Event()
         """Set after a commit of this process; others are seen within LOOK."""
 
     def of(self, holder: str) -> Sequence[Office]:
         """Those of one holder, also those that do not count now."""
         return self._held.get(holder, ())
+
+    def at(self, path: str) -> Sequence[Office]:
+        """Those of exactly one organisation, also those that do not count now."""
+        return self._seats.get(path, ())
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -141,9 +117,11 @@ class Offices:
                 self._node,
             )
             held: dict[str, list[Office]] = {}
+            seats: dict[str, list[Office]] = {}
             for row in rows:
                 office = Office(**{**row, "role": Role(row["role"])})
                 held.setdefault(office.holder, []).append(office)
-            self._held, self._stamp = held, stamp
+                seats.setdefault(office.path, []).append(office)
+            self._held, self._seats, self._stamp = held, seats, stamp
             if held:
                 self.known.set()

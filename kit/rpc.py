@@ -6,11 +6,21 @@ import hashlib
 import inspect
 import json
 import logging
+import math
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar, cast
 from uuid import UUID
@@ -25,6 +35,7 @@ from grpc_status import rpc_status
 from kit import tokens
 from kit.audit import Act, acting
 from kit.authority import NoOffice, OfficesUnread, Scope, ScopeUndecided, scope
+from kit.bindings import Bindings
 from kit.db import PASSING
 from kit.errors import (
     InvalidArgument,
@@ -34,7 +45,7 @@ from kit.errors import (
     Unauthenticated,
     Unavailable,
 )
-from kit.identity import Verifier
+from kit.identity import Identity, TokenExpired, Verifier
 from kit.ids import uuid_of
 from kit.limits import Allowances, Sort, address_of, is_neighbour
 from kit.offices import Offices
@@ -67,6 +78,9 @@ MOST_KEY_CHARACTERS = 100
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 """Before and after all ids."""
 
+NOBODY = Identity("")
+"""Who calls where anyone may."""
+
 MOST_PROVEN = 10_000
 """Tokens that are known to have been right once, about 1 MB."""
 
@@ -74,8 +88,8 @@ OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflect
 """Not ours, and open to everyone: they carry no option."""
 
 caller: ContextVar[str] = ContextVar("caller")
-"""Who calls: `officers/…`, `services/…`, `nodes/…`, `members/…`, `merchants/…`; empty where anyone
-may."""
+"""Who calls: `officers/…`, `members/…`, `merchants/…`, `persons/…`, `services/…`, `nodes/…`; empty
+where anyone may."""
 
 log = logging.getLogger(__name__)
 
@@ -351,7 +365,9 @@ class Gate:
         token_key: bytes,
         verifier: Verifier,
         allowances: Allowances,
+        bindings: Bindings,
         *,
+        strong: Collection[str] = (),
         child: Callable[[str], Awaitable[str | None]] | None = None,
     ) -> None:
         """
@@ -359,15 +375,17 @@ class Gate:
             token_key: the node's key for the tokens of its services.
             verifier: knows the tokens of everybody else at this node.
             allowances: what each caller has left.
+            bindings: which person is which member.
+            strong: the `acr` of logins that are good enough where a fresh one is asked.
             child: the name of the child node that a link token belongs to, if any.
         """
         self._token_key, self._verifier, self._child = token_key, verifier, child
-        self._allowances = allowances
+        self._allowances, self._bindings, self._strong = allowances, bindings, strong
         self._proven: dict[bytes, None] = {}
         """The SHA-256 of tokens that were right, and are still checked at each call."""
 
-    async def admit(self, method: str, metadata: dict[str, str | bytes], peer: str) -> str:
-        """The name of the caller of `/package.Service/Method`.
+    async def admit(self, method: str, metadata: dict[str, str | bytes], peer: str) -> Identity:
+        """Who calls `/package.Service/Method`; of no name where anyone may.
 
         Args:
             peer: where the call comes from, as gRPC names it.
@@ -375,25 +393,33 @@ class Gate:
         Raises:
             Unauthenticated: if it is not known who calls.
             IssuerAway: if that cannot be said now.
+            OfficesUnread: if it is not known yet whether a person is a member.
             AccessDenied: if the method is not open to them, or carries no rule.
             TooManyCalls: if they, or strangers from the same place, call too often.
         """
         service, name = _split(method)
         if service in OPEN_SERVICES:
-            return ""
+            return NOBODY
         rule = rule_of(service, name)
         if rule.access == access_pb2.PUBLIC:
             self._allowances.take(address_of(peer), "strangers")
-            return ""
+            return NOBODY
         header = metadata.get("authorization", "")
         token = header.removeprefix("Bearer ") if isinstance(header, str) else ""
         found = await self._known(token, peer)
-        self._allowances.take(found, "neighbours" if is_neighbour(found) else rule.sort)
-        if found.partition("/")[0] not in _PREFIXES.get(rule.access, ()):
-            raise AccessDenied(method=method, caller=found)
+        self._allowances.take(found.name, "neighbours" if is_neighbour(found.name) else rule.sort)
+        if found.name.startswith("persons/") and rule.access != access_pb2.PERSON:
+            member = await self._bindings.member(found.name)
+            found = replace(found, name=member) if member else found
+        if found.name.partition("/")[0] not in _PREFIXES.get(rule.access, ()):
+            raise AccessDenied(method=method, caller=found.name)
         return found
 
-    async def _known(self, token: str, peer: str) -> str:
+    def check_step_up(self, who: Identity) -> None:
+        """Raises InsufficientUserAuthentication unless they logged in a moment ago, and well."""
+        who.check_step_up(self._strong, at=time.time())
+
+    async def _known(self, token: str, peer: str) -> Identity:
         """Whom a token names.  One that was never right before costs a stranger's call, until it
         has proved right: a flood of made-up tokens ends before they are looked at."""
         digest = hashlib.sha256(token.encode()).digest()
@@ -401,7 +427,7 @@ class Gate:
         if new:
             self._allowances.take(address_of(peer), "strangers")
         try:
-            found = await self._name(token)
+            found = await self._identify(token)
         except Unauthenticated:
             self._proven.pop(digest, None)
             raise
@@ -412,29 +438,32 @@ class Gate:
             self._proven[digest] = None
         return found
 
-    async def _name(self, token: str) -> str:
+    async def _identify(self, token: str) -> Identity:
         """Whom a token names: each kind has a form of its own, so none passes as another."""
         if token.count(".") == 2:
-            return await self._verifier.name(token)
+            return await self._verifier.identify(token)
         found = tokens.verify(self._token_key, token)
         if found is None and self._child is not None and token:
             found = await self._child(token)
         if found is None:
             raise TokenInvalid()
-        return found
+        return Identity(found)
 
 
 _PREFIXES: dict[Access, tuple[str, ...]] = {
-    access_pb2.OFFICER: ("officers",),
+    access_pb2.OFFICER: ("officers", "members"),
     access_pb2.SERVICE: ("services",),
     access_pb2.NODE: ("nodes",),
     access_pb2.MEMBER: ("members",),
     access_pb2.MERCHANT: ("merchants",),
-    access_pb2.SELF: ("officers", "members", "merchants"),
+    access_pb2.SELF: ("officers", "members", "merchants", "persons"),
+    access_pb2.PERSON: ("persons",),
 }
+"""Members may hold offices too."""
 
-
-PEOPLE = (access_pb2.OFFICER, access_pb2.MEMBER, access_pb2.MERCHANT, access_pb2.SELF)
+PEOPLE = (
+    access_pb2.OFFICER, access_pb2.MEMBER, access_pb2.MERCHANT, access_pb2.SELF, access_pb2.PERSON,
+)  # fmt: skip
 """Who answers for what they change: it leaves a row in the audit trail."""
 
 
@@ -446,6 +475,7 @@ class Rule:
     permission: str = ""
     place: Place = access_pb2.PLACE_UNSPECIFIED
     sort: Sort = "reads"
+    step_up: bool = False
 
 
 @functools.cache
@@ -460,7 +490,10 @@ def rule_of(service: str, method: str) -> Rule:
     sort: Sort = "writes" if "request_id" in described.input_type.fields_by_name else "reads"
     if described.client_streaming or described.server_streaming:
         sort = "streams"
-    rule = Rule(said[access_pb2.access], said[access_pb2.permission], said[access_pb2.place], sort)
+    rule = Rule(
+        said[access_pb2.access], said[access_pb2.permission], said[access_pb2.place], sort,
+        said[access_pb2.step_up],
+    )  # fmt: skip
     return Rule() if rule.access == access_pb2.OFFICER and not rule.permission else rule
 
 
@@ -481,7 +514,8 @@ class Doorkeeper:
         """
         found = Scope(
             caller=caller, permission=rule.permission, clock=self._offices.clock,
-            offices=functools.partial(self._offices.of, caller),
+            offices=functools.partial(self._offices.of, caller), seats=self._offices.at,
+            home=self._home,
         )  # fmt: skip
         if not found.holds():
             if not self._offices.known.is_set():
@@ -532,12 +566,13 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
     def _answering(self, method: str, handler: Any, deadline: float | None) -> Any:
         async def respond(request: Any, context: Context) -> Any:
             try:
-                guarded = await self._admit(method, context)
+                who, guarded = await self._admit(method, context)
                 request = _noted(request)
                 # A client's own deadline cancels the call; one without any must not hang for ever.
                 limit = deadline if context.time_remaining() is None else None
+                lasting = _until_expiry(who) if deadline is None else nullcontext()
                 with self._running(method, context):
-                    async with asyncio.timeout(limit):
+                    async with lasting, asyncio.timeout(limit):
                         answer = await handler(request, context)
                 _check_decided(method, guarded)
                 return answer
@@ -549,13 +584,13 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, method: str, handler: Any) -> Any:
         async def stream(request: Any, context: Context) -> None:
             try:
-                guarded = await self._admit(method, context)
+                who, guarded = await self._admit(method, context)
                 with self._running(method, context):
                     answers = handler(_noted(request), context)
                     if inspect.isawaitable(answers):  # it writes by itself, as Health.Watch does
                         await answers
-                    else:
-                        async with aclosing(answers):  # what it holds ends with the call
+                    else:  # what it holds ends with the call
+                        async with _until_expiry(who), aclosing(answers):
                             async for answer in answers:
                                 _check_decided(method, guarded)
                                 if guarded:
@@ -567,10 +602,11 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
 
         return stream
 
-    async def _admit(self, method: str, context: Context) -> Scope | None:
+    async def _admit(self, method: str, context: Context) -> tuple[Identity, Scope | None]:
         """Who calls, and what they may do if they are an officer."""
         metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
-        name = await self._gate.admit(method, metadata, context.peer())
+        who = await self._gate.admit(method, metadata, context.peer())
+        name = who.name
         caller.set(name)
         service, bare = _split(method)
         rule = rule_of(service, bare)
@@ -578,9 +614,11 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         if rule.access == access_pb2.OFFICER:
             guarded = self._doorkeeper.admit(name, rule)
             scope.set(guarded)
+        if rule.step_up:
+            self._gate.check_step_up(who)
         if rule.access in PEOPLE:
             acting.set(Act(name, f"{service}.{bare}", guarded))
-        return guarded
+        return who, guarded
 
     def _running(self, method: str, context: Context) -> AbstractContextManager[None]:
         """Counts a call while it is under way.  That a full service lives can still be asked."""
@@ -631,6 +669,19 @@ def _noted(request: Any) -> Any:
         return _Noted(request, act)
     act.request = request
     return request
+
+
+@asynccontextmanager
+async def _until_expiry(who: Identity) -> AsyncIterator[None]:
+    """What lasts ends with the token by which it began.  Raises TokenExpired."""
+    left = None if who.expires == math.inf else max(0.0, who.expires - time.time())
+    try:
+        async with asyncio.timeout(left) as limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise TokenExpired(issuer=who.issuer) from None
+        raise
 
 
 def _check_decided(method: str, guarded: Scope | None) -> None:

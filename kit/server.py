@@ -17,9 +17,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from kit import log, offices, tokens
+from kit import local, log, tokens
 from kit.access_service import SERVICE as ACCESS_SERVICE
 from kit.access_service import AccessServicer
+from kit.bindings import Bindings
 from kit.carrier import Carrier
 from kit.config import CannotServe, Settings
 from kit.copies import Copies
@@ -145,11 +146,18 @@ async def run(
         served = [*assembly.services, (add_LogServiceServicer_to_server, log_servicer),
                   (add_AccessServiceServicer_to_server, access_servicer)]  # fmt: skip
         keys = Keys(settings.issuer, settings.jwks)
-        verifier = Verifier(settings.issuer, settings.audience, keys)
+        verifier = Verifier(settings.issuer, settings.audience, keys, index=sealer.index)
         allowances = Allowances(settings.limits)
         interceptor = RefusalInterceptor(
             domain=f"{name}.smartunion.org",
-            gate=Gate(key, verifier, allowances, child=assembly.child),
+            gate=Gate(
+                key,
+                verifier,
+                allowances,
+                Bindings(pool, settings.node, known=held.known),
+                strong=settings.strong_acr,
+                child=assembly.child,
+            ),
             doorkeeper=Doorkeeper(held, assembly.home.path),
             allowances=allowances,
         )
@@ -164,15 +172,15 @@ async def run(
 
 KIT_MIGRATIONS = Path(__file__).parent / "migrations"
 OWNER = "membership"
-"""The service that owns the offices; the others follow it."""
+"""The service that owns offices and bindings; the others follow it."""
 
 
 def _follower(parts: Parts, name: str) -> Follower:
-    """Brings what membership announces of offices."""
+    """Brings what membership announces to its node."""
     node, held = parts.settings.node, parts.offices
 
     async def put(conn: Connection, entries: Sequence[log_pb2.Entry]) -> None:
-        await offices.put(conn, node, entries)
+        await local.put(conn, node, entries)
 
     async def done() -> None:
         await held.refresh()
@@ -180,7 +188,7 @@ def _follower(parts: Parts, name: str) -> Follower:
 
     return Follower(
         parts.pool, node, name, peer=OWNER, channel=LOCAL, stub=parts.peers[OWNER],
-        metadata=parts.metadata, carrier=parts.carrier, effect=put, forget=offices.forget,
+        metadata=parts.metadata, carrier=parts.carrier, effect=put, forget=local.forget,
         done=done,
     )  # fmt: skip
 

@@ -13,14 +13,15 @@ from uuid import uuid4
 import grpc
 
 from kit.rpc import Refused, refused
-from node import cards
+from node import cards, supervisor
 from node.network import Network, Node, until
+from node.people import Person
 from node.report import Report, check
 from services.benefits.domain.verification import LIST_AGE
 from services.sync.domain import fingerprint
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
 from smartunion.event.v1 import access_pb2, access_pb2_grpc
-from smartunion.membership.v1 import membership_pb2
+from smartunion.membership.v1 import identity_pb2, identity_pb2_grpc, membership_pb2
 from smartunion.notify.v1 import notify_pb2, notify_pb2_grpc
 from smartunion.sync.v1 import directive_pb2, directive_pb2_grpc
 
@@ -29,6 +30,8 @@ WITHIN = 30.0
 
 MERCHANT = "merchants/xinhua-bookshop"
 OFFICER = "officers/wang-wu"
+LOGIN = "persons/248289761001"
+"""The worker, as the issuer knows them."""
 GET_MEMBER = "smartunion.membership.v1.MembershipService.GetMember"
 SAID = "食堂三个月没有换过菜单，夜班师傅吃不上热饭。"
 ANSWER = "省总已协调企业，下月起夜班供应热餐。"
@@ -65,15 +68,37 @@ class Chapters:
             network.nodes[code] for code in ("0", "51", "5101", "5107")
         )
 
-    async def tell(self, worker: str) -> None:
-        """All chapters, of a member of 成都."""
-        await self._read_the_welcome(worker)
+    async def tell(self, worker: str, person: Person) -> None:
+        """All chapters, of a member of 成都, and who that is."""
+        await self._log_in(worker, person)
+        await self._read_the_welcome(LOGIN)
         await self._show_the_card(worker)
         await self._claim_a_coupon(worker)
         await self._post_a_notice(worker)
         await self._raise_a_voice(worker)
         await self._issue_a_directive()
         await self._keep_to_the_own_county(worker)
+
+    async def _log_in(self, worker: str, person: Person) -> None:
+        with self._report.step("the worker logs in, and is known as the member") as facts:
+            login = self._chengdu.calling_as(LOGIN)
+            inbox = notify_pb2_grpc.MyInboxServiceStub(self._chengdu.to["notify"])
+            asked = notify_pb2.ListMyMessagesRequest()
+            before = await refusal(inbox.ListMyMessages(asked, **login))
+            check(before.reason == "ACCESS_DENIED", "the login", f"is known already: {before}")
+            known = before.metadata["caller"]
+            check("248289761001" not in known, "the login", "shows what its issuer calls it")
+            bound = await identity_pb2_grpc.IdentityServiceStub(
+                self._chengdu.to["membership"]
+            ).BindIdentity(
+                identity_pb2.BindIdentityRequest(
+                    full_name=person.full_name, id_number=person.id_number, request_id=once()
+                ),
+                **login,
+            )
+            check(bound.member == worker, "the login", f"is bound to {bound.member}")
+            facts |= {"before": known, "member": bound.member}
+            self._report.say(f"{known} is {bound.member} from now on")
 
     async def _read_the_welcome(self, worker: str) -> None:
         with self._report.step("the worker finds a welcome in the inbox, and reads it") as facts:
@@ -151,9 +176,8 @@ class Chapters:
 
     async def _programme(self) -> str:
         now = datetime.now(UTC)
-        made = await benefits_pb2_grpc.BenefitsServiceStub(
-            self._province.to["benefits"]
-        ).CreateProgramme(
+        desk = benefits_pb2_grpc.BenefitsServiceStub(self._province.to["benefits"])
+        made = await desk.CreateProgramme(
             benefits_pb2.CreateProgrammeRequest(
                 parent="organizations/51",
                 programme=benefits_pb2.Programme(
@@ -169,7 +193,9 @@ class Chapters:
             ),
             **self._province.call,
         )  # fmt: skip
-        return made.name
+        opening = benefits_pb2.OpenProgrammeRequest(name=made.name, request_id=once())
+        opened = await desk.OpenProgramme(opening, **self._province.second)  # who made it may not
+        return opened.name
 
     async def _post_a_notice(self, worker: str) -> None:
         with self._report.step("a notice of the nation is read by the worker") as facts:
@@ -293,7 +319,7 @@ class Chapters:
                     parent=other.name, request_id=once(),
                     office=membership_pb2.Office(holder=OFFICER, role="CHAIR"),
                 ),
-                **self._chengdu.call,
+                **self._chengdu.calling_as(supervisor.OFFICER, step_up=True),
             )  # fmt: skip
             as_officer = self._chengdu.calling_as(OFFICER)
             told = await refusal(desk.GetMember(asked, **as_officer))

@@ -93,10 +93,15 @@ def demo(build: Build = Path("build")) -> None:
 @app.command()
 def token(
     config: Config,
-    name: Annotated[str, typer.Argument(help="Who: officers/…, members/… or merchants/…")],
+    name: Annotated[
+        str, typer.Argument(help="Who: officers/…, members/…, merchants/… or persons/…")
+    ],
     hours: Annotated[
         float, typer.Option(min=0, max=24 * 365, help="For how long it is good.")
     ] = LIFETIME / timedelta(hours=1),
+    step_up: Annotated[
+        bool, typer.Option("--step-up", help="As if they had just logged in.")
+    ] = False,
 ) -> None:
     """Print a token of the development issuer, good at this node only."""
     loaded = configs.load(config)
@@ -104,7 +109,7 @@ def token(
         raise DevelopmentIssuerOff(issuer=issuer)
     node = keys.keep(loaded.data / "node-id", lambda: str(uuid7()))
     development = DevelopmentIssuer(loaded.data / "secrets", node)
-    typer.echo(development.token(name, lifetime=timedelta(hours=hours)))
+    typer.echo(development.token(name, lifetime=timedelta(hours=hours), step_up=step_up))
 
 
 @app.command()

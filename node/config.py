@@ -29,6 +29,7 @@ issuer = ""                # https://… of the OIDC issuer whose tokens count h
                            # development: a key of this node, and `smartunion token`
 audience = ""              # what its tokens for this node, and no other, have as `aud`
 jwks = ""                  # https://… of its keys; empty: where its OIDC discovery says
+strong_acr = []            # what its tokens have as `acr` after a strong login; empty: any login
 
 [postgres]
 dsn = ""                   # of a role that may create databases; empty: the embedded server
@@ -39,6 +40,7 @@ creds = ""                 # credentials file, relative to this file
 
 [listen]
 host = "127.0.0.1"
+public = ""                # host:port where clients reach the services, as FindHome tells it
 membership = 0             # 0: a free port, kept in data/ports.json
 benefits = 0
 notify = 0
@@ -64,7 +66,7 @@ invitation = ""            # the token that the parent's operator made for this 
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(regex_engine="python-re", extra="forbid", frozen=True)
 
 
 class IdentityConfig(Section):
@@ -73,6 +75,8 @@ class IdentityConfig(Section):
     audience: str = ""
     jwks: str = ""
     """Where its keys are; empty: where its OIDC discovery says."""
+    strong_acr: tuple[str, ...] = ()
+    """What its tokens have as `acr` after a strong login; empty: any login is one."""
 
 
 class PostgresConfig(Section):
@@ -89,6 +93,8 @@ class NatsConfig(Section):
 
 class ListenConfig(Section):
     host: str = "127.0.0.1"
+    public: str = Field(default="", pattern=r"^(|[A-Za-z0-9.-]+:\d{1,5})\Z")
+    """host:port where clients reach the services; empty: FindHome does not tell it."""
     membership: Port = 0
     benefits: Port = 0
     notify: Port = 0
@@ -113,7 +119,7 @@ class NodeConfig(Section):
     data: Path = Path("data")
     """Absolute once loaded."""
     profile: Literal["development", "production"] = "development"
-    first_officer: str = Field(default="", pattern=f"^({SUBJECT})?$")
+    first_officer: str = Field(default="", pattern=rf"^({SUBJECT})?\Z")
     """The subject who is chair and node operator while the organisation has no chair; empty:
     `admin` in development, nobody in production."""
     identity: IdentityConfig = IdentityConfig()

@@ -69,6 +69,8 @@ class Story:
         """Members of each node by now."""
         self._worker = ""
         """The member who joins at a 街道, and of whom the chapters tell."""
+        self._person: Person
+        """Who that is."""
 
     @property
     def _nation(self) -> Node:
@@ -89,7 +91,7 @@ class Story:
         await self._import()
         await self._admit_one()
         await self._prove("the nation proves what was imported")
-        await Chapters(self._network, self._report).tell(self._worker)
+        await Chapters(self._network, self._report).tell(self._worker, self._person)
         await self._cut()
         await self._go_silent()
         network = await self._prove("the line is healed: the nation proves everything")
@@ -156,6 +158,7 @@ class Story:
             street = await a_street(self._chengdu)
             person = self._crowd.person(street.code)
             self._worker = member = await admitted(self._chengdu, street.name, person)
+            self._person = person
             began = time.monotonic()
             copy = await until(
                 f"{member} at the nation", lambda: member_at(self._nation, member), within=ARRIVE

@@ -5,6 +5,7 @@ read what belongs to it.  Nothing else takes its tokens.
 """
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -43,26 +44,33 @@ class DevelopmentIssuer:
         """Of each service of the node."""
 
     def token(
-        self, name: str, *, lifetime: timedelta = LIFETIME, at: datetime | None = None
-    ) -> str:
-        """A token that names `officers/…`, `members/{uuid}` or `merchants/…`.
+        self, name: str, *, lifetime: timedelta = LIFETIME, at: datetime | None = None,
+        step_up: bool = False,
+    ) -> str:  # fmt: skip
+        """A token that names `officers/…`, `members/{uuid}` or `merchants/…`; or `persons/` and
+        what an issuer calls them, such as `persons/248289761001`.
+
+        Args:
+            step_up: whether they have just logged in.
 
         Raises:
             PrincipalMalformed: if it is none of these.
         """
-        if not PRINCIPAL.fullmatch(name):
+        person = re.fullmatch(r"persons/(.+)", name)
+        if not person and not PRINCIPAL.fullmatch(name):
             raise PrincipalMalformed(name=name)
         begins = int((at or datetime.now(UTC)).timestamp())
         claims = {
-            "iss": NAME, "aud": self._audience, "sub": name, "iat": begins,
-            "exp": begins + int(lifetime.total_seconds()),
+            "iss": NAME, "aud": self._audience, "sub": person[1] if person else name,
+            "iat": begins, "exp": begins + int(lifetime.total_seconds()),
+            **({"auth_time": begins} if step_up else {}),
         }  # fmt: skip
-        header = {"alg": "ES256", "kid": self._key.thumbprint()}
+        header = {"alg": "ES256", "typ": "at+jwt", "kid": self._key.thumbprint()}
         return jwt.encode(header, claims, self._key, algorithms=["ES256"])
 
-    def metadata(self, name: str) -> tuple[tuple[str, str], ...]:
+    def metadata(self, name: str, *, step_up: bool = False) -> tuple[tuple[str, str], ...]:
         """What goes with a call of somebody."""
-        return (("authorization", f"Bearer {self.token(name)}"),)
+        return (("authorization", f"Bearer {self.token(name, step_up=step_up)}"),)
 
 
 def _new_scalar() -> str:

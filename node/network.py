@@ -30,6 +30,7 @@ from node.issuer import DevelopmentIssuer
 from node.pictures import in_words, picture
 from node.processes import Program
 from node.proxy import Proxy
+from node.supervisor import DEPUTY
 from smartunion.membership.v1 import membership_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 
@@ -99,15 +100,17 @@ class Node:
         self.metadata = (("authorization", f"Bearer {token}"),)
         self.call: dict[str, Any] = {"metadata": self.metadata, "timeout": CALL}
         """What goes with every call of an officer."""
+        self.second = self.calling_as(DEPUTY)
+        """What goes with a call of a second one."""
 
     @property
     def name(self) -> str:
         """Format: `nodes/{id}`."""
         return f"nodes/{self.facts['node']}"
 
-    def calling_as(self, name: str) -> dict[str, Any]:
+    def calling_as(self, name: str, *, step_up: bool = False) -> dict[str, Any]:
         """What goes with a call of someone else, such as `members/…`: a token of this node."""
-        return {"metadata": self.issuer.metadata(name), "timeout": CALL}
+        return {"metadata": self.issuer.metadata(name, step_up=step_up), "timeout": CALL}
 
     async def shows(
         self, what: str, check: Callable[[sync_pb2.Network], bool], *, within: float

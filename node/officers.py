@@ -94,7 +94,7 @@ async def admitted(node: Node, organization: str, person: Person) -> str:
         **node.call,
     )
     approved = await node.membership.ApproveApplication(
-        pb.ApproveApplicationRequest(name=created.name, request_id=str(uuid4())), **node.call
+        pb.ApproveApplicationRequest(name=created.name, request_id=str(uuid4())), **node.second
     )
     if approved.state != pb.Application.APPROVED:
         raise NotApproved(application=created.name)

@@ -30,8 +30,14 @@ class DevelopmentIssuerOff(FailedPrecondition):
 
 
 class PrincipalMalformed(InvalidArgument):
-    message = "write officers/NAME, members/UUID or merchants/NAME, not {name}"
-    chinese = "应为 officers/名称、members/UUID 或 merchants/名称，而不是 {name}"
+    message = (
+        "write officers/NAME, members/UUID, merchants/NAME, or persons/ and what an issuer calls "
+        "them, not {name}"
+    )
+    chinese = (
+        "应为 officers/名称、members/UUID、merchants/名称，或 persons/ 加签发方的用户标识，"
+        "而不是 {name}"
+    )
 
 
 class NotLoopback(InvalidArgument):

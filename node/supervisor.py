@@ -36,6 +36,8 @@ LONGEST_PAUSE = 5.0
 QUIET = 30.0
 """Seconds after which a part that runs is forgiven its earlier failures."""
 OFFICER = "officers/admin"
+DEPUTY = "officers/deputy"
+"""Who may approve what the first officer files."""
 """Whose development token is in endpoints.json."""
 LIFETIME = timedelta(days=30)
 """Of that token: it lies beside the key that makes others, and may be used while the node runs."""
@@ -278,6 +280,7 @@ def _service(plan: Plan, name: str, dsn: str, url: str, creds: str) -> services.
             "parent_nats": config.parent.nats,
             "invitation": config.parent.invitation,
             "nats_public_url": url,
+            "public_address": config.listen.public,
         }
     return services.Service(name, plan.address(name), settings, plan.separate, plan.package)
 
@@ -293,7 +296,9 @@ def _endpoints(plan: Plan, dsns: dict[str, str], url: str) -> dict[str, Any]:
         "grpc": {name: plan.address(name) for name in services.NAMES},
         "nats": url,
         "postgres": dsns,
-        "tokens": {OFFICER: issuer.token(OFFICER, lifetime=LIFETIME)} if issuer else {},
+        "tokens": {
+            one: issuer.token(one, lifetime=LIFETIME) for one in (OFFICER, DEPUTY) if issuer
+        },
     }
 
 

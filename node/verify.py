@@ -60,6 +60,7 @@ KINDS = (
         {"parent": 2, "organization_code": 3, "display_name": 4, "level": 5, "public_key": 6,
          "certificate": 7},
     ),
+    Kind("homes", "sync", {"node": 2, "address": 3, "issuer": 4}),
     Kind("trusted_keys", "sync", {"certificate": 2}, "down"),
     Kind(
         "directives",

@@ -82,9 +82,12 @@ class Answers(BaseHTTPRequestHandler):
         """Nobody reads it."""
 
 
+HEADER = {"alg": "ES256", "typ": "at+jwt"}
+
+
 def signed(header: dict[str, Any], claims: Any, key: ECKey) -> str:
     """A token, whatever it says: no library looks at it first."""
-    parts = [encoded(json.dumps(part)) for part in ({"alg": "ES256", **header}, claims)]
+    parts = [encoded(json.dumps(part)) for part in (HEADER | header, claims)]
     text = ".".join(parts)
     signature = jws.JWSRegistry.algorithms["ES256"].sign(text.encode(), key)
     return f"{text}.{encoded(signature)}"

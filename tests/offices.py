@@ -6,7 +6,7 @@ from uuid import UUID
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kit import offices
+from kit import local
 from kit.authority import Role
 from kit.db import Connection, connect
 from kit.ids import uuid7
@@ -37,14 +37,19 @@ async def appoint(
             kind="offices", id=id_.bytes, owner_epoch=1, version=version, hash=uuid7().bytes,
             public=public.SerializeToString(),
         )  # fmt: skip
-        await offices.put(conn, node, [entry])
+        await local.put(conn, node, [entry])
     return id_
 
 
+DEPUTY = "officers/deputy"
+
+
 async def open_at(database_url: str, node: UUID, holder: str, code: str) -> None:
-    """A database, which may be empty, in which one officer may do everything at the node."""
+    """A database, which may be empty, in which one officer may do everything at the node, and the
+    deputy decides what that one has filed."""
     async with connect(database_url, KIT_MIGRATIONS) as pool, pool.acquire() as conn:
         await appoint(conn, node, holder, code)
+        await appoint(conn, node, DEPUTY, code, Role.MEMBERSHIP, Role.BENEFITS)
 
 
 async def explained(

@@ -28,9 +28,9 @@ class Page:
         for shared in ("docs", "protos"):
             shutil.copytree(ROOT / shared, folder / shared)
 
-    def node(self, token: str, **grpc: str) -> None:
-        """Write down where the services of a node are, and the token of an officer, as it does."""
-        facts = {"grpc": grpc, "tokens": {"officers/admin": token}}
+    def node(self, token: str, *, second: str = "", **grpc: str) -> None:
+        """Write down where the services of a node are, and the tokens of officers, as it does."""
+        facts = {"grpc": grpc, "tokens": {"officers/admin": token, "officers/deputy": second}}
         (self.folder / "my/data").mkdir(parents=True)
         (self.folder / "my/data/endpoints.json").write_text(json.dumps(facts))
 

@@ -150,7 +150,12 @@ PROGRAMMES = Kind(
 
 def of_programme(programme: Programme, fact: programmes.ProgrammeCreated) -> Change:
     """The line of the log for a new programme."""
-    public = records_pb2.PublicProgramme(
+    return _change(PROGRAMMES, programme, section_of_programme(programme), fact)
+
+
+def section_of_programme(programme: Programme) -> records_pb2.PublicProgramme:
+    """The section `public` of a programme, also of a draft."""
+    return records_pb2.PublicProgramme(
         salt=bytes.fromhex(programme.header.salt),
         organization=programme.organization.bytes,
         title=programme.title,
@@ -163,7 +168,6 @@ def of_programme(programme: Programme, fact: programmes.ProgrammeCreated) -> Cha
         claim_end_time=programme.claim_end_time,
         use_by_time=programme.use_by_time,
     )
-    return _change(PROGRAMMES, programme, public, fact)
 
 
 def parse_coupon(section: bytes) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from kit.headers import Header
 from kit.rpc import Context, call_of, caller, page_of, uuid_in
 from services.benefits.domain.cards import Card
 from services.benefits.domain.coupons import Coupon
-from services.benefits.domain.programmes import Programme, Share
+from services.benefits.domain.programmes import Draft, Programme, Share
 from services.benefits.domain.verification import Verdict
 from services.benefits.usecases.cards import Cards
 from services.benefits.usecases.claims import Claims
@@ -94,19 +94,30 @@ class BenefitsServicer(benefits_pb2_grpc.BenefitsServiceServicer):
             use_by_time=time_in(asked, "use_by_time"),
             call=call_of(request, request.request_id),
         )
-        return _programme(*created)
+        return _draft(created)
+
+    async def OpenProgramme(
+        self, request: pb.OpenProgrammeRequest, context: Context
+    ) -> pb.Programme:
+        name = uuid_in(request.name, "programmes")
+        call = call_of(request, request.request_id)
+        return _programme(*await self._programmes.open(name, call=call))
 
     async def GetProgramme(self, request: pb.GetProgrammeRequest, context: Context) -> pb.Programme:
-        return _programme(*await self._programmes.get(uuid_in(request.name, "programmes")))
+        found = await self._programmes.get(uuid_in(request.name, "programmes"))
+        return _draft(found) if isinstance(found, Draft) else _programme(*found)
 
     async def ListProgrammes(
         self, request: pb.ListProgrammesRequest, context: Context
     ) -> pb.ListProgrammesResponse:
         page = page_of(request)
-        found, key = await self._programmes.page(page=page)
-        return pb.ListProgrammesResponse(
-            programmes=[_programme(*one) for one in found], next_page_token=page.token(key)
-        )
+        if request.drafts:
+            drafts, key = await self._programmes.page_of_drafts(page=page)
+            shown = [_draft(one) for one in drafts]
+        else:
+            found, key = await self._programmes.page(page=page)
+            shown = [_programme(*one) for one in found]
+        return pb.ListProgrammesResponse(programmes=shown, next_page_token=page.token(key))
 
     async def RedeemCoupon(self, request: pb.RedeemCouponRequest, context: Context) -> pb.Coupon:
         call = call_of(request, request.request_id)
@@ -224,7 +235,14 @@ def _programme(programme: Programme, remaining: int) -> pb.Programme:
         remaining_here=remaining,
         version=programme.header.version,
         provenance=_provenance(programme.header),
+        state=pb.Programme.OPEN,
     )
+
+
+def _draft(draft: Draft) -> pb.Programme:
+    shown = _programme(draft.programme, 0)
+    shown.state, shown.creator = pb.Programme.DRAFT, draft.creator
+    return shown
 
 
 def _coupon(coupon: Coupon, programme: Programme) -> pb.Coupon:

@@ -13,16 +13,17 @@ from kit.server import Assembly, Parts
 from kit.telemetry import setup_logging
 from kit.tree import seeded
 from services.membership.config import Settings
-from services.membership.servicer import MembershipServicer
+from services.membership.servicer import IdentityServicer, MembershipServicer
 from services.membership.store import Reads, Store
 from services.membership.subscriber import KINDS
 from services.membership.usecases import Means
+from services.membership.usecases.bindings import Bindings
 from services.membership.usecases.imports import Importer
 from services.membership.usecases.members import Applications, Members
 from services.membership.usecases.officers import Officers
 from services.membership.usecases.organizations import Organizations
 from services.membership.usecases.rosters import Progress, Rosters
-from smartunion.membership.v1 import membership_pb2_grpc
+from smartunion.membership.v1 import identity_pb2_grpc, membership_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -45,15 +46,22 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         committed=parts.publisher.wake.set,
     )
     officers = Officers(means, parts.offices)
-    await officers.appoint_first(settings.first_subject)
+    await officers.appoint_first(settings.first_officers)
     progress = Progress(stop)
+    applications = Applications(means)
     servicer = MembershipServicer(
-        Organizations(means), Applications(means), Members(means), officers,
+        Organizations(means), applications, Members(means), officers,
         Rosters(means, progress),
     )  # fmt: skip
     return Assembly(
         home=means.home,
-        services=[(membership_pb2_grpc.add_MembershipServiceServicer_to_server, servicer)],
+        services=[
+            (membership_pb2_grpc.add_MembershipServiceServicer_to_server, servicer),
+            (
+                identity_pb2_grpc.add_IdentityServiceServicer_to_server,
+                IdentityServicer(applications, Bindings(means)),
+            ),
+        ],
         background=[Importer(means, progress, parts.pool, parts.sealer).run],
     )
 

@@ -3,17 +3,25 @@
 from pydantic import Field
 
 from kit import config
-from kit.authority import SUBJECT
+from kit.authority import SUBJECT, Role
 
 
 class Settings(config.Settings):
     """What membership needs beyond what every service knows."""
 
-    first_officer: str = Field(default="", pattern=f"^({SUBJECT})?$")
+    first_officer: str = Field(default="", pattern=rf"^({SUBJECT})?\Z")
     """The subject who becomes chair and node operator of the node's organisation while it has no
-    chair; empty: `admin` in development, nobody in production."""
+    chair; empty: `admin` in development, nobody in production.  In development there is then a
+    `deputy` too, since two decide."""
 
     @property
-    def first_subject(self) -> str:
-        """The subject; empty: nobody."""
-        return self.first_officer or ("admin" if self.profile == "development" else "")
+    def first_officers(self) -> dict[str, tuple[Role, ...]]:
+        """What subjects become; empty: nobody becomes anything."""
+        development = self.profile == "development"
+        first = self.first_officer or ("admin" if development else "")
+        found: dict[str, tuple[Role, ...]] = {}
+        if first:
+            found[first] = (Role.CHAIR, Role.NODE_OPERATOR)
+        if development:
+            found["deputy"] = (Role.MEMBERSHIP, Role.BENEFITS)
+        return found

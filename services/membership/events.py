@@ -7,21 +7,24 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
+from kit.bindings import BINDINGS
 from kit.db import to_uuid
 from kit.log import Change
 from kit.offices import OFFICES
 from kit.records import Kind, section_of
+from services.membership.domain import bindings, officers
 from services.membership.domain import members as domain
-from services.membership.domain import officers
+from services.membership.domain.bindings import Binding
 from services.membership.domain.members import Application, Member
 from services.membership.domain.officers import Office
 from smartunion.membership.v1 import events_pb2 as pb
-from smartunion.membership.v1.records_pb2 import PublicOffice, PublicState
+from smartunion.membership.v1.records_pb2 import PublicBinding, PublicOffice, PublicState
 
 OfficeFact = officers.OfficerAppointed | officers.OfficerDismissed
+BindingFact = bindings.IdentityBound | bindings.IdentityUnbound
 
 
-def announce(fact: domain.Fact | OfficeFact) -> Message:
+def announce(fact: domain.Fact) -> Message:
     """The event that carries `fact` to whoever listens."""
     match fact:
         case domain.ApplicationCreated(application=application, organization=organization):
@@ -34,10 +37,21 @@ def announce(fact: domain.Fact | OfficeFact) -> Message:
             return pb.ApplicationRejected(application=application, organization=organization)
         case domain.MemberAdmitted(member=member, organization=organization):
             return pb.MemberAdmitted(member=member, organization=organization)
+        case _:
+            assert_never(fact)
+
+
+def announce_here(fact: OfficeFact | BindingFact) -> Message:
+    """The event that carries `fact` to who listens at this node."""
+    match fact:
         case officers.OfficerAppointed(office=office, organization=organization):
             return pb.OfficerAppointed(office=office, organization=organization)
         case officers.OfficerDismissed(office=office, organization=organization):
             return pb.OfficerDismissed(office=office, organization=organization)
+        case bindings.IdentityBound(binding=binding, member=member):
+            return pb.IdentityBound(binding=binding, member=member)
+        case bindings.IdentityUnbound(binding=binding, member=member):
+            return pb.IdentityUnbound(binding=binding, member=member)
         case _:
             assert_never(fact)
 
@@ -100,7 +114,26 @@ def office_change(office: Office, fact: OfficeFact) -> Change:
         version=header.version,
         before=bytes.fromhex(header.hash) or None,
         public=public.SerializeToString(deterministic=True),
-        event=announce(fact),
+        event=announce_here(fact),
+        event_time=fact.occur_time,
+    )
+
+
+def binding_change(binding: Binding, fact: BindingFact) -> Change:
+    """The line of the log for a binding in its new state; it stays at the node."""
+    header = binding.header
+    public = PublicBinding(
+        salt=bytes.fromhex(header.salt), person=binding.person.bytes, member=binding.member.bytes,
+        active=binding.active,
+    )  # fmt: skip
+    return Change(
+        kind=BINDINGS,
+        id=binding.id,
+        owner_epoch=header.owner_epoch,
+        version=header.version,
+        before=bytes.fromhex(header.hash) or None,
+        public=public.SerializeToString(deterministic=True),
+        event=announce_here(fact),
         event_time=fact.occur_time,
     )
 

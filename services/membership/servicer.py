@@ -1,4 +1,4 @@
-"""smartunion.membership.v1.MembershipService: from proto to a use case and back."""
+"""smartunion.membership.v1: from proto to a use case and back."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -9,19 +9,21 @@ from kit.authority import Role
 from kit.headers import Header
 from kit.offices import time_in
 from kit.organizations import Organization
-from kit.rpc import Context, call_of, check_enum, page_of, uuid_in
+from kit.rpc import Context, call_of, caller, check_enum, page_of, uuid_in
 from services.membership.domain import identity
+from services.membership.domain.bindings import Binding
 from services.membership.domain.identity import Person
 from services.membership.domain.members import Application, Member
 from services.membership.domain.officers import Office, TermUnreadable
 from services.membership.domain.rosters import Roster
 from services.membership.domain.rows import RowResult
+from services.membership.usecases.bindings import Bindings
 from services.membership.usecases.members import Applications, Members
 from services.membership.usecases.officers import Officers
 from services.membership.usecases.organizations import Organizations
 from services.membership.usecases.rosters import Rosters, Upload
+from smartunion.membership.v1 import identity_pb2, identity_pb2_grpc, membership_pb2_grpc
 from smartunion.membership.v1 import membership_pb2 as pb
-from smartunion.membership.v1 import membership_pb2_grpc
 
 
 class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
@@ -206,6 +208,57 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
         return pb.ListRosterRowsResponse(rows=map(_row, found), next_page_token=page.token(key))
 
 
+class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
+    def __init__(self, applications: Applications, bindings: Bindings) -> None:
+        self._applications, self._bindings = applications, bindings
+
+    async def CreateMyApplication(
+        self, request: identity_pb2.CreateMyApplicationRequest, context: Context
+    ) -> pb.Application:
+        person = request.person
+        application = await self._applications.create_mine(
+            request.parent, full_name=person.full_name, id_number=person.id_number,
+            phone=person.phone, call=call_of(request, request.request_id),
+        )  # fmt: skip
+        return _application(application)
+
+    async def GetMyApplication(
+        self, request: identity_pb2.GetMyApplicationRequest, context: Context
+    ) -> pb.Application:
+        name = uuid_in(request.name, "applications")
+        return _application(await self._applications.get_mine(name, caller=caller.get()))
+
+    async def BindIdentity(
+        self, request: identity_pb2.BindIdentityRequest, context: Context
+    ) -> identity_pb2.Binding:
+        bound = await self._bindings.bind(
+            full_name=request.full_name, id_number=request.id_number,
+            call=call_of(request, request.request_id),
+        )  # fmt: skip
+        return _binding(bound)
+
+    async def UnbindMyIdentity(
+        self, request: identity_pb2.UnbindMyIdentityRequest, context: Context
+    ) -> identity_pb2.Binding:
+        call = call_of(request, request.request_id)
+        return _binding(await self._bindings.unbind_mine(call=call))
+
+    async def UnbindIdentity(
+        self, request: identity_pb2.UnbindIdentityRequest, context: Context
+    ) -> identity_pb2.Binding:
+        ended = await self._bindings.unbind(
+            uuid_in(request.member, "members", field="member"),
+            call=call_of(request, request.request_id),
+        )
+        return _binding(ended)
+
+
+def _binding(binding: Binding) -> identity_pb2.Binding:
+    return identity_pb2.Binding(
+        name=binding.name, member=f"members/{binding.member}", active=binding.active
+    )
+
+
 def _organization(organization: Organization) -> pb.Organization:
     return pb.Organization(
         name=organization.name,
@@ -239,6 +292,7 @@ def _application(application: Application) -> pb.Application:
         person=_person(application.person),
         state=application.state.name,
         create_time=application.create_time,
+        filer=application.filer,
         decide_time=application.decide_time,
         decider=application.decider,
         member=f"members/{application.member}" if application.member else "",

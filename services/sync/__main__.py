@@ -21,6 +21,7 @@ from kit.tree import seeded
 from services.sync.config import Settings
 from services.sync.differences import Differences, Healer
 from services.sync.domain import Node
+from services.sync.domain.homes import own as own_home
 from services.sync.link import Children, Framer, Uplink, Watcher
 from services.sync.link.below import Below, Numbering
 from services.sync.restores import Restores
@@ -29,6 +30,7 @@ from services.sync.subscriber import KINDS
 from services.sync.usecases import Sync
 from services.sync.usecases.directives import Directives
 from services.sync.usecases.down import Down
+from services.sync.usecases.homes import Homes
 from services.sync.usecases.subscribers import Subscribers
 from services.sync.usecases.watching import Watching
 from smartunion.sync.v1 import directive_pb2_grpc, sync_pb2_grpc
@@ -75,6 +77,9 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         for channel in TRAVELLING
     ]
 
+    homes = Homes(
+        sync, own_home(own, settings.public_address, settings.issuer), above=settings.parent
+    )
     watching = Watching(sync)
     directives = Directives(sync)
     numbering = Numbering(settings.database_url, sync, watching)
@@ -93,15 +98,16 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         services=[
             (sync_pb2_grpc.add_SyncServiceServicer_to_server,
              SyncServicer(sync, down, restores, watcher.proofs, watcher.figures, differences,
-                          watching, Subscribers(sync, below), nats_url=settings.nats_public_url,
-                          stop=stop)),
+                          watching, Subscribers(sync, below), homes,
+                          nats_url=settings.nats_public_url, stop=stop)),
             (directive_pb2_grpc.add_DirectiveServiceServicer_to_server,
              DirectiveServicer(directives)),
         ],
         background=[
             *(framer.run for framer in framers), uplink.run, watcher.run, children.run,
             healer.run, numbering.run, below.run,
-            partial(forever, down.hand_down, 2.0), partial(forever, directives.receive, 0.5),
+            partial(once, homes.announce), partial(forever, down.hand_down, 2.0),
+            partial(forever, directives.receive, 0.5),
             partial(
                 free_forever, sync, timedelta(days=settings.keep_days),
                 timedelta(days=settings.detach_days), parent=bool(settings.parent),
@@ -129,6 +135,15 @@ async def free_forever(sync: Sync, keep: timedelta, detach: timedelta, *, parent
         with suppress(*PASSING):
             await sync.free(keep, detach, parent=parent)
         await asyncio.sleep(min(60.0, max(1.0, keep.total_seconds())))
+
+
+async def once(work: Callable[[], Awaitable[None]]) -> None:
+    """Do it, again after what passes by itself, and then rest."""
+    while True:
+        with suppress(*PASSING):
+            await work()
+            await asyncio.Event().wait()
+        await asyncio.sleep(1.0)
 
 
 async def forever(work: Callable[[], Awaitable[None]], seconds: float) -> None:

@@ -9,6 +9,7 @@ from kit.log import Change
 from kit.records import DOWN, Kind, section_of
 from services.sync.domain import Held, Node
 from services.sync.domain.directives import Directive, Report, State
+from services.sync.domain.homes import Home
 from smartunion.sync.v1 import events_pb2, records_pb2
 
 LAST_SECOND = 4_102_444_800
@@ -111,6 +112,21 @@ REPORTS = Kind(
     parse=parse_report,
 )
 
+
+def parse_home(public: bytes) -> tuple[Any, ...]:
+    """The fields of a section `public` of a home.  Raises ValueError if it is none."""
+    section = section_of(records_pb2.PublicHome, public)
+    return UUID(bytes=section.node), section.address, section.issuer
+
+
+HOMES = Kind(
+    name="homes",
+    table="homes",
+    fields={"node": "uuid", "address": "text", "issuer": "text"},
+    parse=parse_home,
+    may=lambda origin, values: bool(values[0] == origin),  # a node speaks of itself
+)
+
 _REPORTED = {
     State.RECEIVED: events_pb2.DirectiveReceived,
     State.READ: events_pb2.DirectiveRead,
@@ -186,6 +202,20 @@ def handed_down(node: UUID, certificate: bytes, held: Held | None, *, at: dateti
         before=held.hash if held else None,
         public=section.SerializeToString(deterministic=True),
         event=events_pb2.KeyHandedDown(node=f"nodes/{node}"), event_time=at,
+    )  # fmt: skip
+
+
+def homed(home: Home, held: Held | None, *, at: datetime) -> Change:
+    """The record of where this node is reached."""
+    salt = records_pb2.PublicHome.FromString(held.public).salt if held else os.urandom(16)
+    section = records_pb2.PublicHome(
+        salt=salt, node=home.node.bytes, address=home.address, issuer=home.issuer
+    )
+    return Change(
+        kind=HOMES, id=home.node, version=held.version + 1 if held else 1,
+        before=held.hash if held else None,
+        public=section.SerializeToString(deterministic=True),
+        event=events_pb2.NodeMoved(node=f"nodes/{home.node}"), event_time=at,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from services.sync.restores import Restores
 from services.sync.usecases import Sync, key_of, to_receipt, to_stream
 from services.sync.usecases.directives import Directives, Draft, Overview
 from services.sync.usecases.down import Down, is_from_above
+from services.sync.usecases.homes import Homes
 from services.sync.usecases.subscribers import Subscribers
 from services.sync.usecases.watching import Watched, Watching
 from smartunion.event.v1 import log_pb2
@@ -46,6 +47,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         differences: Differences,
         watching: Watching,
         subscribers: Subscribers,
+        homes: Homes,
         *,
         nats_url: str,
         stop: asyncio.Event,
@@ -62,6 +64,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         self._proofs, self._figures = proofs, figures
         self._down, self._differences = down, differences
         self._watching, self._subscribers, self._nats_url = watching, subscribers, nats_url
+        self._homes = homes
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
         return to_node(await self._sync.placed())
@@ -122,6 +125,13 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         return pb.EnrollResponse(
             confirmed=True, parent=f"nodes/{self._sync.own.id}", link_token=given["link_token"],
             nats_url=given["nats_url"], nats_user_jwt=given["user_jwt"],
+        )  # fmt: skip
+
+    async def FindHome(self, request: pb.FindHomeRequest, context: Context) -> pb.Home:
+        home = await self._homes.find(request.organization_code)
+        return pb.Home(
+            node=f"nodes/{home.node}", display_name=home.display_name,
+            organization_code=home.organization_code, address=home.address, issuer=home.issuer,
         )  # fmt: skip
 
     async def PushFrames(

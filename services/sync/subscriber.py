@@ -1,5 +1,5 @@
 """The door for records of other nodes: the kinds whose copies sync keeps."""
 
-from services.sync.events import DIRECTIVES, KIND, REPORTS, TRUSTED
+from services.sync.events import DIRECTIVES, HOMES, KIND, REPORTS, TRUSTED
 
-KINDS = (KIND, TRUSTED, DIRECTIVES, REPORTS)
+KINDS = (KIND, TRUSTED, DIRECTIVES, REPORTS, HOMES)

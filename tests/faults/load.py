@@ -18,6 +18,7 @@ import grpc
 from kit.rpc import CHANNEL_OPTIONS
 from node.network import Node
 from node.people import Crowd, Person, roster
+from node.supervisor import DEPUTY
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.membership.v1 import membership_pb2_grpc
 from tests.faults.checker import Record
@@ -98,6 +99,7 @@ class Officer:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self.stub: Any = membership_pb2_grpc.MembershipServiceStub(self._channel)
         self._metadata = node.metadata
+        self._second = node.calling_as(DEPUTY)["metadata"]
 
     async def close(self) -> None:
         await self._channel.close()
@@ -105,7 +107,9 @@ class Officer:
     async def ask(self, request: Any) -> Any:
         """The answer to a request, whose name says what is asked."""
         method = getattr(self.stub, type(request).__name__.removesuffix("Request"))
-        return await self.persist(lambda: method(request, metadata=self._metadata, timeout=5))
+        second = isinstance(request, pb.ApproveApplicationRequest)  # who files does not decide
+        metadata = self._second if second else self._metadata
+        return await self.persist(lambda: method(request, metadata=metadata, timeout=5))
 
     async def persist(self, attempt: Callable[[], Any]) -> Any:
         """The result of the first attempt that is answered."""

@@ -65,6 +65,8 @@ class Node:
     invitation: str = ""
     through: str = ""
     """Where it reaches its parent, if not at the parent's own address."""
+    public_address: str = ""
+    """Where it tells clients to come."""
     running: dict[str, tuple[asyncio.Event, "asyncio.Task[None]"]] = field(default_factory=dict)
     things: Things = None  # type: ignore[assignment]
     kinds: tuple[Any, ...] = (THING, CRY, ORDER)
@@ -95,6 +97,7 @@ class Node:
             settings = SyncSettings(
                 **self.settings("sync"), parent=self.parent, parent_nats=self.parent_nats,
                 invitation=self.invitation, nats_public_url=self.nats,
+                public_address=self.public_address,
             )  # fmt: skip
             return partial(sync.serve, settings, stop)
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,9 +16,11 @@ from kit import accounts, frames
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS, refused
 from kit.trust import NodeKey, certify
+from node.issuer import NAME
 from services.sync.domain import fingerprint as fingerprint_of
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import frame_pb2, sync_pb2
+from tests.eventually import eventually
 from tests.federation import nodes
 from tests.federation.conftest import Line
 from tests.federation.nodes import Node
@@ -229,3 +232,36 @@ async def test_services_read_only_with_their_token_and_named_channels(line: Line
         other = line.city.token("services/y")
         assert await reason(stub.ReadLog(asked, metadata=other)) == "ACCESS_DENIED"
         assert await reason(stub.ReadLog(asked, metadata=line.city.token())) == "ACCESS_DENIED"
+
+
+async def home(node: Node, code: str) -> sync_pb2.Home:
+    """What anybody is told, without a token."""
+    async with node.sync_stub() as stub:
+        request = sync_pb2.FindHomeRequest(organization_code=code)
+        return await stub.FindHome(request, timeout=10, wait_for_ready=True)
+
+
+async def test_a_client_finds_its_node_from_any_above(line: Line) -> None:
+    nation, province, city = line.nation, line.province, line.city
+
+    async def tells(address: str) -> None:
+        for node in (nation, province, city):
+            found = await home(node, f"{city.code}04")
+            assert (found.node, found.organization_code) == (f"nodes/{city.id}", city.code)
+            assert (found.address, found.issuer) == (address, NAME)
+
+    for address in ("chengdu.example.org:443", "gh.example.org:8443"):  # it moves once
+        city.public_address = address
+        await city.stop("sync")
+        await city.start("sync")
+        await eventually(partial(tells, address))
+    assert (await home(nation, "5107")).node == f"nodes/{province.id}"
+    silent = await home(nation, "44")
+    assert (silent.node, silent.address) == (f"nodes/{nation.id}", "")  # it has not said
+    for node, code in ((province, "44"), (city, "5107"), (city, "51")):
+        async with node.sync_stub() as stub:
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await stub.FindHome(sync_pb2.FindHomeRequest(organization_code=code))
+        told = refused(error.value)
+        assert (told.reason, told.metadata["above"]) == ("HOME_ABOVE", node.parent)
+    assert await reason(home(nation, "510")) == "ORGANIZATION_CODE_INVALID"

@@ -254,7 +254,7 @@ async def at_desk(node: Node) -> AsyncIterator[Desk]:
         asyncpg.create_pool(settings.database_url, min_size=1, max_size=1) as pool,
     ):
         await channel.channel_ready()
-        yield Desk(settings, MembershipServiceStub(channel), pool, node.code, 0)
+        yield Desk(settings, MembershipServiceStub(channel), pool, node.code, 0, channel)
 
 
 async def stored(node: Node, origin: Node, service: str, channel: str) -> dict[UUID, datetime]:

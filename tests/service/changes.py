@@ -7,12 +7,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from smartunion.benefits.v1 import benefits_pb2
-from smartunion.membership.v1 import membership_pb2
+from smartunion.membership.v1 import identity_pb2, membership_pb2
 from smartunion.notify.v1 import notify_pb2
 from smartunion.sync.v1 import directive_pb2, sync_pb2
 from tests.builders import a_member_row, a_roster, an_id_number, sha256
 from tests.eventually import eventually
 from tests.federation.test_enrollment import request as enrolling
+from tests.offices import DEPUTY
 
 STREET = "organizations/510104017"
 NUMBERS = count(1_000)
@@ -42,7 +43,7 @@ class Changes:
 
     async def ApproveApplication(self) -> Asked:  # noqa: N802
         made = await self._ask((await self.CreateApplication())[0])
-        return membership_pb2.ApproveApplicationRequest(name=made.name), ""
+        return membership_pb2.ApproveApplicationRequest(name=made.name), DEPUTY
 
     async def RejectApplication(self) -> Asked:  # noqa: N802
         made = await self._ask((await self.CreateApplication())[0])
@@ -55,6 +56,35 @@ class Changes:
     async def DismissOfficer(self) -> Asked:  # noqa: N802
         made = await self._ask((await self.AppointOfficer())[0])
         return membership_pb2.DismissOfficerRequest(name=made.name), ""
+
+    async def CreateMyApplication(self) -> Asked:  # noqa: N802
+        number = next(NUMBERS)
+        person = membership_pb2.Person(full_name="赵六", id_number=an_id_number(number))
+        request = identity_pb2.CreateMyApplicationRequest(parent=STREET, person=person)
+        return request, f"persons/{number}"
+
+    async def BindIdentity(self) -> Asked:  # noqa: N802
+        number = next(NUMBERS)
+        person = membership_pb2.Person(full_name="赵六", id_number=an_id_number(number))
+        application = membership_pb2.Application(person=person)
+        made = await self._ask(
+            membership_pb2.CreateApplicationRequest(parent=STREET, application=application)
+        )
+        await self._ask(membership_pb2.ApproveApplicationRequest(name=made.name), by=DEPUTY)
+        request = identity_pb2.BindIdentityRequest(
+            full_name=person.full_name, id_number=person.id_number
+        )
+        return request, f"persons/{number}"
+
+    async def UnbindMyIdentity(self) -> Asked:  # noqa: N802
+        request, by = await self.BindIdentity()
+        await self._ask(request, by=by)
+        return identity_pb2.UnbindMyIdentityRequest(), by
+
+    async def UnbindIdentity(self) -> Asked:  # noqa: N802
+        request, by = await self.BindIdentity()
+        bound = await self._ask(request, by=by)
+        return identity_pb2.UnbindIdentityRequest(member=bound.member), ""
 
     async def CreateRoster(self) -> Asked:  # noqa: N802
         content = self._content()
@@ -95,6 +125,10 @@ class Changes:
         )  # fmt: skip
         return benefits_pb2.CreateProgrammeRequest(parent=STREET, programme=programme), ""
 
+    async def OpenProgramme(self) -> Asked:  # noqa: N802
+        made = await self._ask((await self.CreateProgramme())[0])
+        return benefits_pb2.OpenProgrammeRequest(name=made.name), DEPUTY
+
     async def RevokeCard(self) -> Asked:  # noqa: N802
         cards = (await self._ask(benefits_pb2.ListCardsRequest(parent=STREET))).cards
         mine = [card for card in cards if card.member == self._member]
@@ -109,7 +143,8 @@ class Changes:
         return benefits_pb2.IssueCardRequest(member=self._member), ""
 
     async def ClaimCoupon(self) -> Asked:  # noqa: N802
-        made = await self._ask((await self.CreateProgramme())[0])
+        request, by = await self.OpenProgramme()
+        made = await self._ask(request, by=by)
         return benefits_pb2.ClaimCouponRequest(programme=made.name), self._member
 
     async def RedeemCoupon(self) -> Asked:  # noqa: N802

@@ -102,7 +102,8 @@ async def calling(settings: Settings) -> AsyncIterator[Desk]:
             """,
             number % 150,
         )
-        yield Desk(settings, MembershipServiceStub(channel), pool, street, number * 20_000)
+        stub = MembershipServiceStub(channel)
+        yield Desk(settings, stub, pool, street, number * 20_000, channel)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from services.membership.config import Settings
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import a_member_row, an_applicant_row, an_id_number, sha256
 from tests.callers import calling_as
+from tests.offices import DEPUTY
 
 if TYPE_CHECKING:
     from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceAsyncStub
@@ -32,6 +33,7 @@ class Desk:
     """Of the street whose people come to this desk."""
     first: int
     """The number of the first of its people."""
+    channel: grpc.aio.Channel
 
     @property
     def street(self) -> str:
@@ -95,7 +97,8 @@ class Desk:
 
     async def approve(self, application: pb.Application) -> pb.Application:
         answer: pb.Application = await self.ask(
-            pb.ApproveApplicationRequest(name=application.name, request_id=str(uuid4()))
+            pb.ApproveApplicationRequest(name=application.name, request_id=str(uuid4())),
+            officer=DEPUTY,
         )
         return answer
 

@@ -23,6 +23,7 @@ from kit.organizations import organization_id
 from kit.records import group_hash, record_hash
 from kit.rpc import CHANNEL_OPTIONS, Refused, refused, rule_of
 from node import ports
+from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as benefits
 from services.benefits.config import Settings as BenefitsSettings
 from services.membership import __main__ as membership
@@ -36,7 +37,12 @@ from services.sync.domain import StreamMalformed
 from services.sync.usecases import key_of
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
 from smartunion.event.v1 import access_pb2, access_pb2_grpc
-from smartunion.membership.v1 import membership_pb2, membership_pb2_grpc
+from smartunion.membership.v1 import (
+    identity_pb2,
+    identity_pb2_grpc,
+    membership_pb2,
+    membership_pb2_grpc,
+)
 from smartunion.membership.v1.records_pb2 import PublicOffice
 from smartunion.notify.v1 import notify_pb2, notify_pb2_grpc
 from smartunion.sync.v1 import (
@@ -50,11 +56,15 @@ from tests import offices
 from tests.builders import an_id_number, sha256
 from tests.callers import calling_as
 from tests.eventually import eventually
+from tests.offices import DEPUTY
 from tests.service.changes import NOT_ALONE, Changes
 from tests.service.conftest import make_settings, on
 
 SERVED: dict[str, list[tuple[Any, Any]]] = {
-    "membership": [(membership_pb2, membership_pb2_grpc)],
+    "membership": [
+        (membership_pb2, membership_pb2_grpc),
+        (identity_pb2, identity_pb2_grpc),
+    ],
     "benefits": [(benefits_pb2, benefits_pb2_grpc)],
     "notify": [(notify_pb2, notify_pb2_grpc)],
     "sync": [(sync_pb2, sync_pb2_grpc), (directive_pb2, directive_pb2_grpc)],
@@ -64,6 +74,8 @@ STREET, LOOK_ALIKE, SIBLING = "510104017", "51010401", "510108"
 CHAIR = "officers/li-na"
 STRANGERS = {"sibling": SIBLING, "look-alike": LOOK_ALIKE}
 COUNTY = "officers/county"
+SECOND = "officers/county-2"
+"""Two decide: of the county as of the node."""
 
 
 def methods(
@@ -80,7 +92,7 @@ def methods(
 
 
 METHODS = list(methods())
-PEOPLE = (access_pb2.OFFICER, access_pb2.MEMBER, access_pb2.MERCHANT)
+PEOPLE = (access_pb2.OFFICER, access_pb2.MEMBER, access_pb2.MERCHANT, access_pb2.PERSON)
 READING = ("Download", "Get", "List", "Search", "Verify", "Watch")
 
 
@@ -222,7 +234,8 @@ async def people(node: Node) -> None:
         await node.appoint(f"officers/{name}", code, *everything)
     await node.appoint("officers/look-alike", "5", *everything)
     await node.appoint(COUNTY, "510104", *everything)
-    for name in (*STRANGERS, "county"):
+    await node.appoint(SECOND, "510104", *everything)
+    for name in (*STRANGERS, "county", "county-2"):
 
         async def known(by: str = f"officers/{name}") -> None:
             for service, described in (
@@ -251,7 +264,7 @@ async def record(node: Node) -> None:
     made["applications"] = (await node.ask(applying(1))).name
     approved = (await node.ask(applying(2))).name
     request = membership_pb2.ApproveApplicationRequest(name=approved)
-    made["members"] = (await node.ask(request)).member
+    made["members"] = (await node.ask(request, by=DEPUTY)).member
     made["rosters"] = (
         await node.ask(
             membership_pb2.CreateRosterRequest(
@@ -305,8 +318,9 @@ COLLECTIONS = {
     "RejectApplication": "applications", "GetMember": "members", "UploadRoster": "rosters",
     "GetRoster": "rosters", "WatchRoster": "rosters", "ListRosterRows": "rosters",
     "CommitRoster": "rosters", "DiscardRoster": "rosters", "DownloadRosterResult": "rosters",
-    "DismissOfficer": "offices", "IssueCard": "members", "RevokeCard": "cards",
-    "GetCard": "cards", "GetProgramme": "programmes", "GetNotice": "notices",
+    "DismissOfficer": "offices", "UnbindIdentity": "members", "IssueCard": "members",
+    "RevokeCard": "cards", "GetCard": "cards", "GetProgramme": "programmes",
+    "OpenProgramme": "programmes", "GetNotice": "notices",
     "GetVoice": "voices", "PassOnVoice": "voices", "AnswerVoice": "voices",
     "CloseVoice": "voices",
 }  # fmt: skip
@@ -354,8 +368,9 @@ async def test_nobody_is_let_in_without_an_office_that_covers_what_it_is_about(
     told = await node.refusal(request, by="")
     assert told and told.code is grpc.StatusCode.UNAUTHENTICATED
     for by, reason in (
-        ("officers/nobody", "NO_OFFICE"), (node.records["members"], "ACCESS_DENIED"),
-        ("merchants/x", "ACCESS_DENIED"), ("services/sync", "ACCESS_DENIED"),
+        ("officers/nobody", "NO_OFFICE"), (node.records["members"], "NO_OFFICE"),
+        ("merchants/x", "ACCESS_DENIED"), ("persons/x", "ACCESS_DENIED"),
+        ("services/sync", "ACCESS_DENIED"),
     ):  # fmt: skip
         told = await node.refusal(request, by=by)
         assert told, f"{by} is let in"
@@ -411,6 +426,81 @@ async def test_who_is_appointed_acts_at_every_service_until_dismissed(node: Node
     await eventually(everywhere, within=5)
     await node.ask(membership_pb2.DismissOfficerRequest(name=made.name))
     await eventually(nowhere, within=5)
+
+
+async def test_a_person_is_the_member_they_are_bound_to_at_every_service_until_unbound(
+    node: Node,
+) -> None:
+    person, (bind, _) = "persons/13912345678", await Changes(node).BindIdentity()
+    other, mine = "persons/13987654321", notify_pb2.ListMyMessagesRequest()
+    for stranger in (person, other):
+        told = await node.refusal(mine, by=stranger)
+        assert told and told.reason == "ACCESS_DENIED"
+    bound = await node.ask(bind, by=person)
+
+    async def everywhere() -> None:
+        await node.ask(mine, by=person)
+        await node.ask(benefits_pb2.ListMyCouponsRequest(), by=person)
+
+    await eventually(everywhere)
+    told = await node.refusal(mine, by=other)
+    assert told and told.reason == "ACCESS_DENIED"
+    office = membership_pb2.Office(holder=bound.member, role="CHAIR")
+    made = await node.ask(
+        membership_pb2.AppointOfficerRequest(parent="organizations/51", office=office)
+    )
+
+    async def chairs() -> None:
+        for request in AT_EACH.values():
+            await node.ask(request, by=person)
+
+    await eventually(chairs)
+    explained = await offices.explained(
+        node.settings["notify"].listen, node.metadata(person),
+        "smartunion.notify.v1.NotifyService.ListNotices", "organizations/51",
+    )  # fmt: skip
+    assert (explained.finding, explained.office) == (access_pb2.Explanation.ALLOWED, made.name)
+    await node.ask(identity_pb2.UnbindIdentityRequest(member=bound.member))
+
+    async def nowhere() -> None:
+        for request in (mine, *AT_EACH.values()):
+            told = await node.refusal(request, by=person)
+            assert told and told.reason == "ACCESS_DENIED"
+
+    await eventually(nowhere)
+    for pool in node.pools.values():  # nor was it ever written down whom the issuer means
+        assert not await holding(pool, "13912345678")
+
+
+async def holding(pool: Any, text: str) -> list[str]:
+    """The tables of a database in which a text stands."""
+    tables = await pool.fetch(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+    )
+    return [
+        name for (name,) in tables
+        if await pool.fetchval(f"SELECT count(*) FROM {name} row WHERE row::text LIKE '%{text}%'")
+    ]  # fmt: skip
+
+
+async def test_what_decides_who_may_asks_for_a_login_of_the_last_minutes(node: Node) -> None:
+    settings, office = node.settings["membership"], node.records["offices"]
+    issuer = DevelopmentIssuer(settings.secrets, settings.node)
+    stub = membership_pb2_grpc.MembershipServiceStub(node.channels["membership"])
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    for token in (issuer.token(CHAIR), issuer.token(CHAIR, at=hour_ago, step_up=True)):
+        metadata = (("authorization", f"Bearer {token}"),)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await stub.DismissOfficer(
+                membership_pb2.DismissOfficerRequest(name=office), metadata=metadata
+            )
+        told = refused(error.value)
+        assert told.code is grpc.StatusCode.UNAUTHENTICATED
+        assert told.reason == "INSUFFICIENT_USER_AUTHENTICATION"
+        assert (told.metadata["max_age"], told.metadata["acr_values"]) == ("600", "")
+        method = "smartunion.membership.v1.MembershipService.DismissOfficer"
+        said = await offices.explained(settings.listen, metadata, method, "organizations/51")
+        assert said.step_up and said.finding == access_pb2.Explanation.ALLOWED
 
 
 async def test_what_a_restored_membership_no_longer_knows_is_taken_away_elsewhere(
@@ -494,8 +584,9 @@ async def test_whoever_changes_something_leaves_one_row(
     answer = await node.ask(request, by=by or CHAIR)
     row, *others = (await recorded(pool, method))[before:]
     assert not others
-    assert row["caller"] == (by or CHAIR)
-    officer = not by
+    person = by.startswith("persons/")  # which nobody knows by what the issuer calls them
+    assert row["caller"] != by if person else row["caller"] == (by or CHAIR)
+    officer = not by or by.startswith("officers/")
     assert row["office"].startswith("offices/") == officer
     assert row["path"].startswith("0.51") == officer
     if name := getattr(answer, "name", ""):

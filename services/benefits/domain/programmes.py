@@ -1,7 +1,7 @@
 """Programmes (普惠活动): coupons for the members of a part of the tree, given out in shares."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -68,6 +68,11 @@ class TimesOutOfOrder(InvalidArgument):
         "set claim_start_time before claim_end_time, and use_by_time not before claim_end_time"
     )
     chinese = "领取开始时间应早于领取结束时间，使用截止时间不得早于领取结束时间"
+
+
+class ProgrammeOpen(FailedPrecondition):
+    message = "{programme} is open already, and is not changed any more"
+    chinese = "{programme} 已经发布，不能再更改"
 
 
 class NotStarted(FailedPrecondition):
@@ -148,6 +153,32 @@ class Programme:
             raise Ended(programme=self.name, claim_end_time=end)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A programme that an officer has made, and another opens."""
+
+    programme: Programme
+    creator: str
+    opener: str = ""
+    """Empty until it is open."""
+
+    @property
+    def name(self) -> str:
+        return self.programme.name
+
+    def open(self, *, by: str, at: datetime) -> tuple["Draft", ProgrammeCreated]:
+        """The draft that is open, and the fact to announce.
+
+        Raises:
+            ProgrammeOpen: if it is open already.
+        """
+        if self.opener:
+            raise ProgrammeOpen(programme=self.name)
+        organization = f"organizations/{self.programme.organization}"
+        fact = ProgrammeCreated(programme=self.name, organization=organization, occur_time=at)
+        return replace(self, opener=by), fact
+
+
 def create(
     *,
     id: UUID,
@@ -159,9 +190,8 @@ def create(
     claim_start_time: datetime,
     claim_end_time: datetime,
     use_by_time: datetime,
-    at: datetime,
-) -> tuple[Programme, ProgrammeCreated]:
-    """A new programme, and the fact to announce.
+) -> Programme:
+    """A new programme.
 
     Raises:
         TitleLength, TextCharacters, FaceValueOutOfRange, SharesCount, ShareStockOutOfRange,
@@ -176,15 +206,11 @@ def create(
     _check_shares(shares)
     if not claim_start_time < claim_end_time <= use_by_time:
         raise TimesOutOfOrder()
-    programme = Programme(
+    return Programme(
         id=id, header=header, organization=organization, title=title,
         face_value_fen=face_value_fen, shares=tuple(shares), claim_start_time=claim_start_time,
         claim_end_time=claim_end_time, use_by_time=use_by_time,
     )  # fmt: skip
-    fact = ProgrammeCreated(
-        programme=programme.name, organization=f"organizations/{organization}", occur_time=at
-    )
-    return programme, fact
 
 
 def _check_shares(shares: Sequence[Share]) -> None:

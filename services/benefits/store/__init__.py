@@ -11,7 +11,7 @@ from kit.tree import Organizations
 from services.benefits.store.cards import Cards
 from services.benefits.store.coupons import Coupons
 from services.benefits.store.lists import Lists
-from services.benefits.store.programmes import Programmes, Stocks
+from services.benefits.store.programmes import Drafts, Programmes, Stocks
 
 
 class Store:
@@ -23,6 +23,7 @@ class Store:
         self.cards = Cards(conn, node)
         self.lists = Lists(conn, node)
         self.programmes = Programmes(conn, node)
+        self.drafts = Drafts(conn, node)
         self.stocks = Stocks(conn, node)
         self.coupons = Coupons(conn, node)
         self.calls = Calls(conn, sealer)
@@ -38,5 +39,6 @@ class Reads:
         self.cards = Cards(pool, node)
         self.lists = Lists(pool, node)
         self.programmes = Programmes(pool, node)
+        self.drafts = Drafts(pool, node)
         self.stocks = Stocks(pool, node)
         self.coupons = Coupons(pool, node)

@@ -7,9 +7,10 @@ from uuid import UUID
 
 from kit.authority import Scope
 from kit.db import Connection, Pool
+from kit.headers import Header
 from kit.log import Change
-from kit.rows import PATH, RECORD, certificate, columns_of, header_of
-from services.benefits.domain.programmes import Programme, ProgrammeNotFound, Share
+from kit.rows import PATH, RECORD, WITHIN, certificate, columns_of, header_of
+from services.benefits.domain.programmes import Draft, Programme, ProgrammeNotFound, Share
 from smartunion.benefits.v1.records_pb2 import PublicProgramme
 
 PROGRAMME = f"SELECT {RECORD}, {PATH}, certificate FROM programmes record {certificate('down')}"
@@ -77,17 +78,70 @@ class Programmes:
 
     def _of(self, row: Any) -> Programme:
         public = PublicProgramme.FromString(row["public"])
-        return Programme(
-            id=row["id"], header=header_of(row, self._node, public.salt),
-            organization=UUID(bytes=public.organization), title=public.title,
-            face_value_fen=public.face_value_fen,
-            shares=tuple(
-                Share(node=UUID(bytes=share.node), stock=share.stock) for share in public.shares
-            ),
-            claim_start_time=public.claim_start_time.ToDatetime(UTC),
-            claim_end_time=public.claim_end_time.ToDatetime(UTC),
-            use_by_time=public.use_by_time.ToDatetime(UTC),
+        return _programme(row["id"], header_of(row, self._node, public.salt), public)
+
+
+class Drafts:
+    """Programmes of this node that somebody has made; those that are open too."""
+
+    def __init__(self, conn: "Connection | Pool", node: UUID) -> None:
+        self._conn, self._node = conn, node
+
+    async def get(self, programme: UUID, *, scope: Scope, lock: str = "") -> Draft:
+        """One draft.  Raises ProgrammeNotFound, OutsideScope."""
+        row = await self._conn.fetchrow(
+            f"SELECT *, {PATH} FROM drafts record WHERE id = $1 {lock}", programme
+        )
+        if row is None:
+            raise ProgrammeNotFound(programme=f"programmes/{programme}")
+        scope.check(row["path"])
+        return self._of(row)
+
+    async def lock(self, programme: UUID, *, scope: Scope) -> Draft:
+        """Like `get`, and holds the row until the transaction ends."""
+        return await self.get(programme, scope=scope, lock="FOR UPDATE OF record")
+
+    async def page(self, path: str, *, before: UUID, limit: int) -> list[Draft]:
+        """Those of organisations at a path and below that nobody has opened, the newest first."""
+        rows = await self._conn.fetch(
+            f"""
+            SELECT * FROM drafts record
+             WHERE opener = '' AND id < $1 AND {WITHIN} ORDER BY id DESC LIMIT $3
+            """,
+            before, path, limit,
         )  # fmt: skip
+        return [self._of(row) for row in rows]
+
+    async def add(self, draft: Draft, public: PublicProgramme) -> None:
+        await self._conn.execute(
+            "INSERT INTO drafts (id, organization, public, creator) VALUES ($1, $2, $3, $4)",
+            draft.programme.id, draft.programme.organization,
+            public.SerializeToString(deterministic=True), draft.creator,
+        )  # fmt: skip
+
+    async def save_opening(self, draft: Draft) -> None:
+        await self._conn.execute(
+            "UPDATE drafts SET opener = $2 WHERE id = $1", draft.programme.id, draft.opener
+        )
+
+    def _of(self, row: Any) -> Draft:
+        public = PublicProgramme.FromString(row["public"])
+        header = Header(origin=self._node, salt=public.salt.hex())
+        programme = _programme(row["id"], header, public)
+        return Draft(programme=programme, creator=row["creator"], opener=row["opener"])
+
+
+def _programme(id_: UUID, header: Header, public: PublicProgramme) -> Programme:
+    return Programme(
+        id=id_, header=header, organization=UUID(bytes=public.organization), title=public.title,
+        face_value_fen=public.face_value_fen,
+        shares=tuple(
+            Share(node=UUID(bytes=share.node), stock=share.stock) for share in public.shares
+        ),
+        claim_start_time=public.claim_start_time.ToDatetime(UTC),
+        claim_end_time=public.claim_end_time.ToDatetime(UTC),
+        use_by_time=public.use_by_time.ToDatetime(UTC),
+    )  # fmt: skip
 
 
 class Stocks:

@@ -11,7 +11,13 @@ from kit.keys import NodeKeys
 from kit.rpc import Call, Page
 from services.benefits import events
 from services.benefits.domain import programmes as domain
-from services.benefits.domain.programmes import Programme, Share, ShareNodeUnknown
+from services.benefits.domain.programmes import (
+    Draft,
+    Programme,
+    ProgrammeNotFound,
+    Share,
+    ShareNodeUnknown,
+)
 from services.benefits.usecases import Means
 
 Shown = tuple[Programme, int]
@@ -22,9 +28,23 @@ class Programmes:
     def __init__(self, means: Means, keys: NodeKeys) -> None:
         self._means, self._keys = means, keys
 
-    async def get(self, programme: UUID) -> Shown:
-        found = await self._means.reads.programmes.get(programme, scope=scope.get())
+    async def get(self, programme: UUID) -> "Shown | Draft":
+        try:
+            found = await self._means.reads.programmes.get(programme, scope=scope.get())
+        except ProgrammeNotFound:
+            return await self._means.reads.drafts.get(programme, scope=scope.get())
         return (await self._shown([found]))[0]
+
+    async def page_of_drafts(self, *, page: Page) -> tuple[list[Draft], str | None]:
+        """Those of the caller's organisations, the newest first, and the key of the next page."""
+        before, limit = page.before(), page.size + 1
+        found = [
+            draft
+            for path in scope.get().places()
+            for draft in await self._means.reads.drafts.page(path, before=before, limit=limit)
+        ]
+        found.sort(key=lambda draft: draft.programme.id, reverse=True)
+        return page.cut(found, key=lambda draft: str(draft.programme.id))
 
     async def page(self, *, page: Page) -> tuple[list[Shown], str | None]:
         """Those that concern the caller's organisations, the newest first, and the key of the
@@ -55,26 +75,40 @@ class Programmes:
     async def create(
         self, parent: str, *, title: str, face_value_fen: int, shares: Sequence[Share],
         claim_start_time: datetime, claim_end_time: datetime, use_by_time: datetime, call: Call,
-    ) -> Shown:  # fmt: skip
+    ) -> Draft:  # fmt: skip
         at = self._means.clock()
         async with self._means.database.transaction() as store:
             organization = await store.organizations.of_new(parent, scope.get())
-            if earlier := await store.calls.earlier(call, Programme):
-                return (await self._shown([earlier]))[0]
+            if earlier := await store.calls.earlier(call, Draft):
+                return earlier
             organization.check_writable(home=self._means.home.path, node=self._means.node)
-            programme, fact = domain.create(
+            programme = domain.create(
                 id=uuid7(), header=new_header(self._means.node), organization=organization.id,
                 title=title, face_value_fen=face_value_fen, shares=shares,
                 claim_start_time=claim_start_time, claim_end_time=claim_end_time,
-                use_by_time=use_by_time, at=at,
+                use_by_time=use_by_time,
             )  # fmt: skip
             self._check_nodes(programme, at)
-            change = events.of_programme(programme, fact)
-            await store.programmes.add(programme, change)
+            draft = Draft(programme=programme, creator=call.caller)
+            await store.drafts.add(draft, events.section_of_programme(programme))
+            await store.calls.answer(call, draft)
+        return draft
+
+    async def open(self, name: UUID, *, call: Call) -> Shown:
+        """Settle a draft: it is announced, and never changed again."""
+        async with self._means.database.transaction() as store:
+            draft = await store.drafts.lock(name, scope=scope.get())
+            if earlier := await store.calls.earlier(call, Draft):
+                return (await self._shown([earlier.programme]))[0]
+            opened, fact = draft.open(by=call.caller, at=self._means.clock())
+            scope.get().check_second(draft.name, filer=draft.creator)
+            change = events.of_programme(opened.programme, fact)
+            await store.drafts.save_opening(opened)
+            await store.programmes.add(opened.programme, change)
             await store.outbox.put(change)
-            await store.calls.answer(call, programme)
+            await store.calls.answer(call, opened)
         self._means.committed()
-        return programme, programme.share_of(self._means.node)
+        return opened.programme, opened.programme.share_of(self._means.node)
 
     def _check_nodes(self, programme: Programme, at: datetime) -> None:
         """Whether shares go to this node and to those below alone, as far as they are known."""

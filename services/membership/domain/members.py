@@ -49,6 +49,19 @@ class ApplicationPending(AlreadyExists):
     chinese = "该身份证号的持有人已有一份待审的入会申请；请先审批该申请"
 
 
+class KnownAlready(AlreadyExists):
+    message = (
+        "whoever has this ID number is a member here or has applied; a member binds with "
+        "BindIdentity; an officer of the union can help"
+    )
+    chinese = "该身份证号的持有人已是会员或已申请入会；会员请用 BindIdentity 绑定，或向工会干部求助"
+
+
+class ApplicationWaits(AlreadyExists):
+    message = "your {application} waits for a decision; a person applies once at a time"
+    chinese = "您的 {application} 正在等待审批；请勿重复申请"
+
+
 class RejectReasonLength(InvalidArgument):
     field = "reason"
     message = "a reason that the applicant is told has 1 to 500 characters, not {length}"
@@ -133,6 +146,8 @@ class Application:
     person: Person | None = None
     """None in a copy, as are the fields that follow."""
     create_time: datetime | None = None
+    filer: str = ""
+    """Who asked for it, and so does not approve it."""
     decide_time: datetime | None = None
     decider: str = ""
     reject_reason: str = ""
@@ -206,12 +221,12 @@ class Application:
 
 
 def apply(
-    *, id: UUID, header: Header, organization: UUID, person: Person, at: datetime
+    *, id: UUID, header: Header, organization: UUID, person: Person, by: str, at: datetime
 ) -> tuple[Application, ApplicationCreated]:
     """A pending application, and the fact to announce."""
     application = Application(
         id=id, header=header, organization=organization, state=ApplicationState.PENDING,
-        person=person, create_time=at,
+        person=person, create_time=at, filer=by,
     )  # fmt: skip
     fact = ApplicationCreated(
         application=application.name, organization=f"organizations/{organization}", occur_time=at

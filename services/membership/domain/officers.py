@@ -9,7 +9,7 @@ from kit.authority import SUBJECT, Role
 from kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from kit.headers import Header
 
-HOLDER = re.compile(f"officers/{SUBJECT}")
+HOLDER = re.compile(f"officers/{SUBJECT}|members/[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
 LATE = timedelta(minutes=5)
 """So far may the clock of a caller be behind: a term that begins in that time begins now."""
 LONGEST_PROXY = timedelta(days=366)
@@ -23,12 +23,12 @@ class OfficeNotFound(NotFound):
 class HolderMalformed(InvalidArgument):
     field = "office.holder"
     message = (
-        "a holder is officers/ and 1 to 64 letters, digits, dots, underscores and hyphens, as "
-        "tokens name them, not {holder}"
+        "a holder is members/ and the id of an active member of this node, or officers/ and 1 to "
+        "64 letters, digits, dots, underscores and hyphens, but no phone or ID number"
     )
     chinese = (
-        "任职人应与令牌中的名称一致：officers/ 加 1 至 64 个字母、数字、点、下划线或连字符，"
-        "而不是 {holder}"
+        "任职人应为 members/ 加本节点在册会员的编号，或 officers/ 加 1 至 64 个字母、数字、点、"
+        "下划线或连字符，且不得为手机号或身份证号"
     )
 
 
@@ -138,7 +138,7 @@ def appoint(
         HolderMalformed, TermPassed, TermEmpty, ProxyUnlimited
     """
     if not HOLDER.fullmatch(holder):
-        raise HolderMalformed(holder=holder[:100])
+        raise HolderMalformed()
     begin = begin_time or at
     if begin < at - LATE:
         raise TermPassed(begin_time=_shown(begin))

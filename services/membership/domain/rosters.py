@@ -138,6 +138,8 @@ class Roster:
     unchanged_rows: int = 0
     refused_rows: int = 0
     skipped_rows: int = 0
+    creator: str = ""
+    """Who brought it, and so files the applications in it."""
     preview: bool = False
     """Whether it stops when it is checked, until it is committed."""
     sheet: str = ""
@@ -249,6 +251,7 @@ def announce_roster(
     size_bytes: int,
     sha256: bytes,
     preview: bool,
+    by: str,
 ) -> Roster:
     """A roster that waits for its content.
 
@@ -265,5 +268,5 @@ def announce_roster(
         raise ChecksumLength(length=len(sha256))
     return Roster(
         id=id, organization=organization, file_name=file_name, size_bytes=size_bytes,
-        sha256=sha256.hex(), preview=preview,
+        sha256=sha256.hex(), preview=preview, creator=by,
     )  # fmt: skip

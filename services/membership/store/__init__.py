@@ -7,6 +7,7 @@ from kit.db import Connection, Pool
 from kit.log import Outbox
 from kit.sealing import Sealer
 from kit.tree import Organizations
+from services.membership.store.bindings import Bindings
 from services.membership.store.members import Applications, Members
 from services.membership.store.officers import Officers
 from services.membership.store.people import People
@@ -22,6 +23,7 @@ class Store:
         self.applications = Applications(conn, sealer, node)
         self.members = Members(conn, sealer, node)
         self.officers = Officers(conn, node)
+        self.bindings = Bindings(conn, sealer, node)
         self.rosters = Rosters(conn, sealer)
         self.roster_rows = RosterRows(conn, sealer)
         self.calls = Calls(conn, sealer)

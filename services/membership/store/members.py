@@ -25,7 +25,7 @@ STATED = f"{RECORD}, record.organization, record.state, {PATH}"
 
 APPLICATION = f"""
     SELECT {STATED}, {PERSON}, certificate,
-           create_time, decide_time, decider, reject_reason, member
+           create_time, filer, decide_time, decider, reject_reason, member
       FROM applications record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
       LEFT JOIN submissions ON application = record.id AND record.origin = $1
@@ -44,16 +44,30 @@ class Applications:
     def __init__(self, conn: "Connection | Pool", sealer: Sealer, node: UUID) -> None:
         self._conn, self._sealer, self._node = conn, sealer, node
 
-    async def get(self, application: UUID, *, scope: Scope, lock: str = "") -> Application:
-        """The record of the latest owner.  Raises ApplicationNotFound, OutsideScope."""
+    async def get(self, application: UUID, *, scope: Scope | None, lock: str = "") -> Application:
+        """The record of the latest owner; `scope`: None: for whoever filed it.  Raises
+        ApplicationNotFound, OutsideScope."""
         row = await self._conn.fetchrow(
             f"{APPLICATION} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1 {lock}",
             self._node, application,
         )  # fmt: skip
         if row is None:
             raise ApplicationNotFound(application=f"applications/{application}")
-        scope.check(row["path"])
+        if scope is not None:
+            scope.check(row["path"])
         return self._of(row)
+
+    async def waiting_of(self, filer: str) -> Application | None:
+        """The pending one that somebody has filed; of several the oldest."""
+        row = await self._conn.fetchrow(
+            f"""
+            {APPLICATION}
+             WHERE record.origin = $1 AND filer = $2 AND decide_time IS NULL
+             ORDER BY record.id LIMIT 1
+            """,
+            self._node, filer,
+        )  # fmt: skip
+        return self._of(row) if row else None
 
     async def lock(self, application: UUID, *, scope: Scope) -> Application:
         """Like `get`, and holds the row until the transaction ends."""
@@ -81,9 +95,9 @@ class Applications:
                                           organization, state)
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             )
-            INSERT INTO submissions (application, create_time) VALUES ($2, $9)
+            INSERT INTO submissions (application, create_time, filer) VALUES ($2, $9, $10)
             """,
-            *_columns(application, change), application.create_time,
+            *_columns(application, change), application.create_time, application.filer,
         )  # fmt: skip
 
     async def add_all(self, applications: Sequence[Application], changes: Sequence[Change]) -> None:
@@ -94,8 +108,8 @@ class Applications:
         )
         await self._conn.copy_records_to_table(
             "submissions",
-            columns=["application", "create_time"],
-            records=[(one.id, one.create_time) for one in applications],
+            columns=["application", "create_time", "filer"],
+            records=[(one.id, one.create_time, one.filer) for one in applications],
         )
 
     async def save_decision(self, application: Application, change: Change) -> None:
@@ -120,9 +134,9 @@ class Applications:
         return Application(
             id=row["id"], header=_header(row, self._node), organization=row["organization"],
             state=ApplicationState(row["state"]), person=opened(self._sealer, row["id"], row),
-            create_time=row["create_time"], decide_time=row["decide_time"],
-            decider=row["decider"] or "", reject_reason=row["reject_reason"] or "",
-            member=row["member"],
+            create_time=row["create_time"], filer=row["filer"] or "",
+            decide_time=row["decide_time"], decider=row["decider"] or "",
+            reject_reason=row["reject_reason"] or "", member=row["member"],
         )  # fmt: skip
 
 

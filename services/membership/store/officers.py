@@ -9,7 +9,13 @@ from kit.db import Connection, Pool
 from kit.log import Change
 from kit.offices import COLUMNS, time_in
 from kit.rows import PATH, RECORD, WITHIN, columns_of, header_of
-from services.membership.domain.officers import Office, OfficeHeld, OfficeNotFound
+from services.membership.domain.members import MemberState
+from services.membership.domain.officers import (
+    HolderMalformed,
+    Office,
+    OfficeHeld,
+    OfficeNotFound,
+)
 from smartunion.membership.v1.records_pb2 import PublicOffice
 
 OFFICE = f"SELECT {RECORD}, {PATH}, ''::bytea AS certificate FROM offices record"
@@ -49,9 +55,27 @@ class Officers:
         """Wait for other appointing: nobody gets the same office twice."""
         await self._conn.execute("SELECT pg_advisory_xact_lock(hashtext('offices'))")
 
+    async def check_member(self, office: Office) -> None:
+        """Raises HolderMalformed if it is given to a member whom this node does not have."""
+        collection, _, member = office.holder.partition("/")
+        if collection == "members" and not await self._conn.fetchval(
+            "SELECT true FROM members WHERE origin = $1 AND id = $2 AND state = $3",
+            self._node, UUID(member), MemberState.ACTIVE,
+        ):  # fmt: skip
+            raise HolderMalformed()
+
     async def check_free(self, office: Office) -> None:
         """Raises OfficeHeld if the holder has the same office at some time of its term."""
-        held = await self._conn.fetchval(
+        held = await self._held(office)
+        if held is not None:
+            raise OfficeHeld(holder=office.holder, role=office.role.name, office=f"offices/{held}")
+
+    async def is_free(self, office: Office) -> bool:
+        """Whether the holder has the same office at no time of its term."""
+        return await self._held(office) is None
+
+    async def _held(self, office: Office) -> UUID | None:
+        held: UUID | None = await self._conn.fetchval(
             """
             SELECT id FROM offices
              WHERE origin = $1 AND holder = $2 AND organization = $3 AND role = $4
@@ -62,8 +86,7 @@ class Officers:
             self._node, office.holder, office.organization, office.role, office.begin_time,
             office.end_time,
         )  # fmt: skip
-        if held is not None:
-            raise OfficeHeld(holder=office.holder, role=office.role.name, office=f"offices/{held}")
+        return held
 
     async def has_chair(self, organization: UUID, *, at: datetime) -> bool:
         """Whether an organisation has a chair now."""

@@ -65,6 +65,15 @@ class People:
             if known == "applicant":
                 raise ApplicationPending()
 
+    async def has_standing(self, id_number: str) -> bool:
+        """Whether whoever has an ID number is a member or an applicant here."""
+        return bool(
+            await self._conn.fetchval(
+                "SELECT true FROM people WHERE id_index = $1 AND standing IS NOT NULL",
+                self._sealer.index("id_number", id_number),
+            )
+        )
+
     async def known(self, indexes: Sequence[bytes], *, node: UUID) -> dict[bytes, Known]:
         """What the persons with these blind indexes are here; those unknown are left out."""
         rows = await self._conn.fetch(

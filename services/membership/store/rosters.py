@@ -14,7 +14,7 @@ from services.membership.domain.rows import Outcome, RowResult, Shown
 
 COLUMNS = """id, organization, file_name, size_bytes, sha256, state, received_bytes, total_rows,
              done_rows, admitted_rows, applied_rows, unchanged_rows, refused_rows, skipped_rows,
-             preview, sheet, unread_sheets, refuse_reason, refuse_message"""
+             creator, preview, sheet, unread_sheets, refuse_reason, refuse_message"""
 
 
 class Rosters:
@@ -54,11 +54,12 @@ class Rosters:
     async def add(self, roster: Roster) -> None:
         await self._conn.execute(
             """
-            INSERT INTO rosters (id, organization, file_name, size_bytes, sha256, state, preview)
-            VALUES ($1, $2, $3, $4, $5, $6, $7)
+            INSERT INTO rosters (id, organization, file_name, size_bytes, sha256, state, preview,
+                                 creator)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             """,
             roster.id, roster.organization, roster.file_name, roster.size_bytes, roster.sha256,
-            roster.state, roster.preview,
+            roster.state, roster.preview, roster.creator,
         )  # fmt: skip
 
     async def save(self, roster: Roster) -> None:

@@ -98,9 +98,11 @@ class Batch:
     """What one transaction of an import writes."""
 
     def __init__(
-        self, columns: Columns, around: Surroundings, refused: list[RowResult], *, at: datetime
-    ) -> None:
-        self._columns, self._around, self._at = columns, around, at
+        self, columns: Columns, around: Surroundings, refused: list[RowResult], *, by: str,
+        at: datetime,
+    ) -> None:  # fmt: skip
+        """`by`: who brought the roster."""
+        self._columns, self._around, self._by, self._at = columns, around, by, at
         self.lines: dict[bytes, int] = {}
         """Of the persons settled in this batch, by blind index."""
         self.members: list[Member] = []
@@ -160,7 +162,7 @@ class Batch:
     def _apply(self, row: Sealed, organization: UUID) -> str:
         application, fact = apply(
             id=row.id, header=self._header(), organization=organization, person=row.entry.person,
-            at=self._at,
+            by=self._by, at=self._at,
         )  # fmt: skip
         self.applications.append(application)
         self.submissions.append(events.change(application, fact))

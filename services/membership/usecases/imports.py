@@ -184,7 +184,9 @@ class Importer:
                 async with self._means.database.transaction() as store:
                     await self._check_in_step(store, roster, done)
                     around = await self._surroundings(store, roster.id, organization, judged)
-                    batch = Batch(header, around, judged.refused, at=self._means.clock())
+                    batch = Batch(
+                        header, around, judged.refused, by=roster.creator, at=self._means.clock()
+                    )
                     for at in range(0, len(judged.entries), SLICE):
                         batch.settle(judged.entries[at : at + SLICE])
                         await asyncio.sleep(0)

@@ -1,15 +1,24 @@
 """Applications and the members that come of them."""
 
+from datetime import datetime
 from uuid import UUID
 
 from kit.authority import scope
 from kit.headers import new_header, new_salt
 from kit.ids import uuid7
-from kit.rpc import Call, Page
+from kit.rpc import Call, Page, uuid_in
 from services.membership import events
 from services.membership.domain import members as domain
-from services.membership.domain.identity import beijing_date, id_number_of, person_of
-from services.membership.domain.members import Application, Member
+from services.membership.domain.bindings import check_attempts
+from services.membership.domain.identity import Person, beijing_date, id_number_of, person_of
+from services.membership.domain.members import (
+    Application,
+    ApplicationNotFound,
+    ApplicationWaits,
+    KnownAlready,
+    Member,
+)
+from services.membership.store import Store
 from services.membership.usecases import Means
 
 
@@ -46,16 +55,61 @@ class Applications:
             if earlier := await store.calls.earlier(call, Application):
                 return earlier
             organization.check_writable(home=self._means.home.path, node=self._means.node)
-            application, fact = domain.apply(
-                id=uuid7(), header=new_header(self._means.node), organization=organization.id,
-                person=person, at=at,
-            )  # fmt: skip
-            change = events.change(application, fact)
-            await store.people.add_applicant(application)
-            await store.applications.add(application, change)
-            await store.outbox.put(change)
+            application = await self._file(store, organization.id, person, call, at)
             await store.calls.answer(call, application)
         self._means.committed()
+        return application
+
+    async def create_mine(
+        self, parent: str, *, full_name: str, id_number: str, phone: str, call: Call
+    ) -> Application:
+        """The application of who calls.  That the ID number is known is committed as a failed
+        attempt to be somebody, so that nobody tries them one after the other."""
+        at, caller = self._means.clock(), uuid_in(call.caller, "persons")
+        person = person_of(
+            full_name=full_name, id_number=id_number, phone=phone, today=beijing_date(at),
+            path="person.",
+        )  # fmt: skip
+        async with self._means.database.transaction() as store:
+            organization = await store.organizations.parent(parent)
+            organization.check_writable(home=self._means.home.path, node=self._means.node)
+            await store.bindings.lock()
+            attempts = await store.bindings.attempts(caller, person.id_number, at=at)
+            check_attempts(*attempts)
+            if waiting := await store.applications.waiting_of(call.caller):
+                if (waiting.organization, waiting.person) == (organization.id, person):
+                    return waiting
+                raise ApplicationWaits(application=waiting.name)
+            known = await store.people.has_standing(person.id_number)
+            if known:
+                await store.bindings.add_attempt(caller, person.id_number, at=at)
+            else:
+                application = await self._file(store, organization.id, person, call, at)
+        if known:
+            raise KnownAlready()
+        self._means.committed()
+        return application
+
+    async def get_mine(self, name: UUID, *, caller: str) -> Application:
+        """One that who calls has filed."""
+        found = await self._means.reads.applications.get(name, scope=None)
+        if found.filer != caller:
+            raise ApplicationNotFound(application=found.name)
+        return found
+
+    async def _file(
+        self, store: Store, organization: UUID, person: Person, call: Call, at: datetime
+    ) -> Application:
+        application, fact = domain.apply(
+            id=uuid7(), header=new_header(self._means.node), organization=organization,
+            person=person, by=call.caller, at=at,
+        )  # fmt: skip
+        change = events.change(application, fact)
+        await store.people.add_applicant(application)
+        await store.applications.add(application, change)
+        await store.outbox.put(change)
+        if call.act:
+            call.act.touch(application.name)
         return application
 
     async def approve(self, name: UUID, *, call: Call) -> Application:
@@ -66,6 +120,8 @@ class Applications:
             approved, member, decision, admission = application.approve(
                 by=call.caller, at=self._means.clock(), member=uuid7(), salt=new_salt()
             )
+            filer = await self._filer(store, application, call)
+            scope.get().check_second(application.name, filer=filer)
             decided, admitted = events.change(approved, decision), events.change(member, admission)
             await store.applications.save_decision(approved, decided)
             await store.people.add_member(member)
@@ -74,6 +130,15 @@ class Applications:
             await store.calls.answer(call, approved)
         self._means.committed()
         return approved
+
+    async def _filer(self, store: Store, application: Application, call: Call) -> str:
+        """Who filed, as four eyes know them: who applied before they were a member is that one."""
+        filer, _, person = application.filer.partition("/")
+        caller, _, member = call.caller.partition("/")
+        if (filer, caller) != ("persons", "members"):
+            return application.filer
+        one = await store.bindings.were_one(UUID(person), UUID(member))
+        return call.caller if one else application.filer
 
     async def reject(self, name: UUID, *, reason: str, call: Call) -> Application:
         async with self._means.database.transaction() as store:

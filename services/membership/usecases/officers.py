@@ -1,5 +1,6 @@
 """Officers: appointed, dismissed, and the first of them."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -51,6 +52,7 @@ class Officers:
                 by=call.caller, at=self._means.clock(),
             )  # fmt: skip
             await store.officers.lock_appointing()
+            await store.officers.check_member(office)
             await store.officers.check_free(office)
             await _add(store, office, fact)
             await store.calls.answer(call, office)
@@ -70,25 +72,25 @@ class Officers:
         await self._committed()
         return dismissed
 
-    async def appoint_first(self, subject: str) -> None:
-        """Where the node's own organisation has no chair, somebody must be able to begin: the
-        subject becomes its chair and the node's operator.  Empty: nobody does."""
-        if not subject:
-            return
+    async def appoint_first(self, first: Mapping[str, Sequence[Role]]) -> None:
+        """Where the node's own organisation has no chair, somebody must be able to begin.
+
+        Args:
+            first: what subjects become.
+        """
         home, at = self._means.home, self._means.clock()
         async with self._means.database.transaction() as store:
             await store.officers.lock_appointing()
             if await store.officers.has_chair(home.id, at=at):
                 return
-            for role in (Role.CHAIR, Role.NODE_OPERATOR):
-                await _add(
-                    store,
-                    *domain.appoint(
-                        id=uuid7(), header=new_header(self._means.node),
-                        holder=f"officers/{subject}", organization=home.id, role=role,
-                        by=SERVICE, at=at,
-                    ),
+            for subject, role in [(one, role) for one in first for role in first[one]]:
+                office, fact = domain.appoint(
+                    id=uuid7(), header=new_header(self._means.node),
+                    holder=f"officers/{subject}", organization=home.id, role=role,
+                    by=SERVICE, at=at,
                 )  # fmt: skip
+                if await store.officers.is_free(office):
+                    await _add(store, office, fact)
         self._means.committed()
 
     async def _committed(self) -> None:

@@ -71,7 +71,7 @@ class Rosters:
                 return earlier
             roster = announce_roster(
                 id=uuid7(), organization=organization.id, file_name=file_name,
-                size_bytes=size_bytes, sha256=sha256, preview=preview,
+                size_bytes=size_bytes, sha256=sha256, preview=preview, by=call.caller,
             )  # fmt: skip
             organization.check_writable(home=self._means.home.path, node=self._means.node)
             await store.rosters.add(roster)

@@ -12,6 +12,7 @@ from kit.sealing import Sealer
 from services.sync.domain import Cursor, Held, Invitation, Node, Stream, StreamKey
 from services.sync.store.directives import DirectiveReports, Directives
 from services.sync.store.down import TrustedKeys
+from services.sync.store.homes import Homes
 from services.sync.store.watching import Arrivals, Subscribers
 from smartunion.sync.v1 import frame_pb2
 
@@ -528,6 +529,7 @@ class Store:
 
     def __init__(self, conn: Connection, sealer: Sealer) -> None:
         self.nodes = Nodes(conn)
+        self.homes = Homes(conn)
         self.invitations = Invitations(conn)
         self.enrollments = Enrollments(conn, sealer)
         self.uplink = Uplink(conn, sealer)

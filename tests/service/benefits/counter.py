@@ -27,6 +27,7 @@ from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2
 from smartunion.membership.v1.records_pb2 import PublicState
 from tests.callers import calling_as
+from tests.offices import DEPUTY
 
 OFFICER = "officers/li-na"
 STREET = "510104017"
@@ -124,8 +125,12 @@ class Counter:
         self, stock: int = 10, *, parent: str = "organizations/51", **otherwise: Any
     ) -> pb.Programme:
         """A new programme that is open; `otherwise`: fields that are otherwise."""
-        request = self.a_programme(stock, parent=parent, **otherwise)
-        return cast(pb.Programme, await self.ask(request))
+        made = await self.ask(self.a_programme(stock, parent=parent, **otherwise))
+        return cast(pb.Programme, await self.ask(self.opening(made), by=DEPUTY))
+
+    def opening(self, programme: pb.Programme) -> pb.OpenProgrammeRequest:
+        """The request that opens a draft."""
+        return pb.OpenProgrammeRequest(name=programme.name, request_id=str(uuid4()))
 
     def a_programme(
         self, stock: int = 10, *, parent: str = "organizations/51", **otherwise: Any

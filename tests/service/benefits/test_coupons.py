@@ -143,12 +143,13 @@ async def test_a_programme_from_above_is_claimed_from_this_nodes_own_share(
     """It came down as a copy; here it is written as the frames of the node above are applied."""
     above, now = uuid7(), counter.means.clock()
     nation = await counter.means.reads.organizations.get(counter.means.home.parent)  # type: ignore[arg-type]
-    programme, fact = programmes.create(
+    programme = programmes.create(
         id=uuid7(), header=new_header(above), organization=nation.id, title="全国普惠",
         face_value_fen=100, shares=[Share(node=counter.settings.node, stock=1),
                                     Share(node=above, stock=1_000)],
-        claim_start_time=now - HOUR, claim_end_time=now + HOUR, use_by_time=now + HOUR, at=now,
+        claim_start_time=now - HOUR, claim_end_time=now + HOUR, use_by_time=now + HOUR,
     )  # fmt: skip
+    _, fact = programmes.Draft(programme=programme, creator="").open(by="officers/x", at=now)
     async with counter.means.database.transaction() as store:
         await store.programmes.add(programme, events.of_programme(programme, fact))
     first, second = await counter.member(), await counter.member()
@@ -262,9 +263,10 @@ async def test_officers_and_merchants_claim_nothing_and_members_redeem_nothing(
     for request, by in (
         (pb.ClaimCouponRequest(), "officers/li-na"), (pb.ClaimCouponRequest(), SHOP),
         (pb.RedeemCouponRequest(), f"members/{member}"), (pb.ListMyCouponsRequest(), SHOP),
-        (pb.CreateProgrammeRequest(), f"members/{member}"),
     ):  # fmt: skip
         assert (await counter.refusal(request, by=by)).reason == "ACCESS_DENIED"
+    told = await counter.refusal(pb.CreateProgrammeRequest(), by=f"members/{member}")
+    assert told.reason == "NO_OFFICE"
 
 
 async def test_two_processes_at_one_stock_give_out_no_more_than_there_is(counter: Counter) -> None:

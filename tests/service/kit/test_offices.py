@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from kit import offices
+from kit import local
 from kit.db import connect
 from kit.ids import uuid7
 from kit.offices import Offices
@@ -27,7 +27,7 @@ async def test_an_office_in_the_place_of_another_is_seen_though_as_many_are_held
         await appoint(conn, node, "officers/before", "51")
         await held.refresh()
         assert held.of("officers/before")
-        await offices.forget(conn)  # as a snapshot of a restored membership does
+        await local.forget(conn)  # as a snapshot of a restored membership does
         await appoint(conn, node, "officers/after", "51")
         await held.refresh()
         assert not held.of("officers/before") and held.of("officers/after")

@@ -9,7 +9,8 @@ import pytest
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import an_id_number
 from tests.eventually import eventually
-from tests.service.desk import HOME, OFFICER, Desk
+from tests.offices import DEPUTY
+from tests.service.desk import HOME, Desk
 
 
 async def test_an_approved_applicant_is_a_member_from_this_day_on(membership: Desk) -> None:
@@ -21,7 +22,7 @@ async def test_an_approved_applicant_is_a_member_from_this_day_on(membership: De
 
     approved = await membership.approve(application)
     assert (approved.state, approved.decider, approved.version) == (
-        pb.Application.APPROVED, OFFICER, 2,
+        pb.Application.APPROVED, DEPUTY, 2,
     )  # fmt: skip
     assert approved == await membership.ask(pb.GetApplicationRequest(name=application.name))
 
@@ -134,7 +135,7 @@ async def test_a_repeat_gets_the_first_answer(membership: Desk) -> None:
     request = membership.an_application(1)
     first = await membership.ask(request)
     decision = pb.ApproveApplicationRequest(name=first.name, request_id=str(uuid4()))
-    answers = await asyncio.gather(*(membership.ask(decision) for _ in range(4)))
+    answers = await asyncio.gather(*(membership.ask(decision, officer=DEPUTY) for _ in range(4)))
     assert all(answer == answers[0] for answer in answers)
     assert await membership.ask(request) == first
     found = await membership.ask(pb.ListMembersRequest(parent=membership.county))

@@ -212,7 +212,7 @@ async def test_an_inbox_is_open_to_active_members_of_this_node_alone(notify: Cou
         told = await notify.refusal(pb.ListMyMessagesRequest(), by=name)
         assert told.reason == "ACCESS_DENIED"
     told = await notify.refusal(notify.a_notice(), by=await notify.member())
-    assert told.reason == "ACCESS_DENIED"
+    assert told.reason == "NO_OFFICE"
 
 
 async def test_readers_are_counted_here_and_below_and_add_up(notify: Counter) -> None:

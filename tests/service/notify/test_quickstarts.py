@@ -12,7 +12,7 @@ from services.notify.config import Settings as NotifySettings
 from smartunion.event.v1 import access_pb2
 from tests.callers import OF_A_NODE
 from tests.eventually import eventually
-from tests.offices import explained
+from tests.offices import DEPUTY, explained
 from tests.pages import ROOT, Page
 from tests.service.conftest import calling
 from tests.service.desk import HOME
@@ -51,7 +51,8 @@ def page_of(name: str, folder: Path, shared: Settings, notify: NotifySettings) -
     """A page at a node with these services."""
     page = Page(name, folder)
     token = DevelopmentIssuer(shared.secrets, shared.node).token(ADMIN)
-    page.node(token, membership=shared.listen, notify=notify.listen)
+    second = DevelopmentIssuer(shared.secrets, shared.node).token(DEPUTY)
+    page.node(token, second=second, membership=shared.listen, notify=notify.listen)
     page.config(shared.secrets, shared.node)
     return page
 

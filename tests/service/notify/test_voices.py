@@ -135,7 +135,7 @@ async def test_no_member_reads_the_voice_of_another(notify: Counter) -> None:
     )
     assert not (await notify.ask(pb.ListMyVoicesRequest(), by=other)).voices
     for request in (pb.GetVoiceRequest(name=voice.name), pb.ListVoicesRequest(parent=HOME)):
-        assert (await notify.refusal(request, by=other)).reason == "ACCESS_DENIED"
+        assert (await notify.refusal(request, by=other)).reason == "NO_OFFICE"
     for mine in (pb.RaiseVoiceRequest(text="x"), pb.ListMyVoicesRequest()):
         assert (await notify.refusal(mine)).reason == "ACCESS_DENIED"
         stranger = await notify.refusal(mine, by=f"members/{uuid4()}")

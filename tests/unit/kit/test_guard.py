@@ -1,8 +1,11 @@
 """Every method of officers is born guarded: one that forgets to ask whose records are answers
 nothing, whatever kind of call it is."""
 
+import asyncio
+import math
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
@@ -11,6 +14,7 @@ import grpc
 import pytest
 
 from kit.authority import Office, Role, scope
+from kit.identity import Identity
 from kit.limits import Allowances, Limits
 from kit.offices import Offices
 from kit.rpc import CHANNEL_OPTIONS, Doorkeeper, RefusalInterceptor, refused
@@ -28,8 +32,11 @@ OFFICE = Office(
 class Open:
     """A gate that knows who calls."""
 
-    async def admit(self, method: str, metadata: dict[str, str | bytes], peer: str) -> str:
-        return "officers/a"
+    def __init__(self, expires: float) -> None:
+        self.expires = expires
+
+    async def admit(self, method: str, metadata: dict[str, str | bytes], peer: str) -> Identity:
+        return Identity("officers/a", issuer="https://login.example.org", expires=self.expires)
 
 
 class Held(Offices):
@@ -69,11 +76,28 @@ class Careful(MembershipServiceServicer):
         yield pb.Roster(name="rosters/2")
 
 
+class Lasting(MembershipServiceServicer):
+    """Asks, sends one message, and then has nothing to say for ever; or hears for ever."""
+
+    async def WatchRoster(self, request: Any, context: Any) -> AsyncIterator[pb.Roster]:  # noqa: N802
+        scope.get().check(PATH)
+        yield pb.Roster(name="rosters/1")
+        await asyncio.Event().wait()
+
+    async def UploadRoster(self, requests: Any, context: Any) -> pb.Roster:  # noqa: N802
+        scope.get().check(PATH)
+        async for _ in requests:
+            pass
+        return pb.Roster(name="rosters/1")
+
+
 @asynccontextmanager
-async def served(servicer: MembershipServiceServicer, held: Held) -> AsyncIterator[Any]:
+async def served(
+    servicer: MembershipServiceServicer, held: Held, *, expires: float = math.inf
+) -> AsyncIterator[Any]:
     interceptor = RefusalInterceptor(
         domain="test",
-        gate=cast(Any, Open()),
+        gate=cast(Any, Open(expires)),
         doorkeeper=Doorkeeper(cast(Any, held), PATH),
         allowances=Allowances(Limits()),
     )
@@ -107,3 +131,19 @@ async def test_a_stream_ends_with_the_office_by_which_it_began() -> None:
         stream = aiter(stub.WatchRoster(pb.WatchRosterRequest()))
         assert (await anext(stream)).name == "rosters/1"
         assert await reason_of(anext(stream)) == "OUTSIDE_SCOPE"
+
+
+async def test_what_lasts_ends_with_the_token_by_which_it_began() -> None:
+    """And says where the next one is; what the client sent or got before it, it has."""
+    async with served(cast(Any, Lasting)(), Held(), expires=time.time() + 0.5) as stub:
+        stream = aiter(stub.WatchRoster(pb.WatchRosterRequest()))
+        assert (await anext(stream)).name == "rosters/1"
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await anext(stream)
+        told = refused(error.value)
+        assert (told.code, told.reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
+        assert told.metadata["issuer"] == "https://login.example.org"
+        upload = stub.UploadRoster()
+        with suppress(asyncio.InvalidStateError):
+            await upload.write(pb.UploadRosterRequest())
+        assert await reason_of(upload) == "TOKEN_EXPIRED"

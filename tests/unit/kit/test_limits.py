@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from kit.errors import Refusal
 from kit.identity import Keys, Verifier
 from kit.limits import Allowances, Bucket, Limits, TooManyAtOnce, TooManyCalls
 from kit.rpc import Gate, TokenInvalid, pushback, to_status
+from kit.sealing import Sealer
 from kit.tokens import sign
 from services.benefits.domain.coupons import SoldOut
 from smartunion.benefits.v1 import benefits_pb2
@@ -121,11 +122,18 @@ def test_a_rush_of_people_leaves_room_for_the_parts_of_the_network() -> None:
 
 
 def a_gate(counted: Allowances, child: Any = None) -> Gate:
-    return Gate(KEY, Verifier("i", "a", Keys("i", "file:///none")), counted, child=child)
+    return Gate(
+        KEY,
+        Verifier("i", "a", Keys("i", "file:///none"), index=Sealer(KEY).index),
+        counted,
+        cast(Any, None),  # No person calls.
+        child=child,
+    )
 
 
 async def asked(gate: Gate, token: str, *, port: int = 1, method: str = READ_LOG) -> str:
-    return await gate.admit(method, {"authorization": f"Bearer {token}"}, f"ipv4:192.0.2.7:{port}")
+    metadata: dict[str, str | bytes] = {"authorization": f"Bearer {token}"}
+    return (await gate.admit(method, metadata, f"ipv4:192.0.2.7:{port}")).name
 
 
 async def test_a_flood_of_made_up_tokens_ends_before_they_are_looked_at() -> None:
@@ -171,7 +179,7 @@ def test_a_client_is_told_not_to_repeat_what_time_does_not_change() -> None:
 async def test_a_method_that_is_open_to_anyone_is_limited_by_address() -> None:
     gate = a_gate(allowances(strangers=2))
     for port in range(2):
-        assert await gate.admit(VERIFY, {}, f"ipv4:192.0.2.7:{port}") == ""
+        assert not (await gate.admit(VERIFY, {}, f"ipv4:192.0.2.7:{port}")).name
     with pytest.raises(TooManyCalls):
         await gate.admit(VERIFY, {}, "ipv4:192.0.2.7:9")
-    assert await gate.admit(VERIFY, {}, "ipv4:192.0.2.8:9") == ""
+    assert not (await gate.admit(VERIFY, {}, "ipv4:192.0.2.8:9")).name

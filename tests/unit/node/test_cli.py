@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kit.identity import Keys, TokenExpired, Verifier
+from kit.sealing import Sealer
 from node import cli, issuer
 
 
@@ -36,13 +37,23 @@ async def test_a_token_is_that_of_the_node(
     token = capsys.readouterr().out.strip()
     audience = f"nodes/{(tmp_path / 'data' / 'node-id').read_text()}"
     keys = Keys(issuer.NAME, (tmp_path / "data" / "secrets" / "issuer.jwks").as_uri())
-    assert await Verifier(issuer.NAME, audience, keys).name(token) == "officers/li-na"
-    in_a_day = Verifier(issuer.NAME, audience, keys, clock=lambda: time.time() + 86_400)
+    index = Sealer(bytes(32)).index
+    verifier = Verifier(issuer.NAME, audience, keys, index=index)
+    assert (await verifier.identify(token)).name == "officers/li-na"
+    in_a_day = Verifier(
+        issuer.NAME, audience, keys, index=index, clock=lambda: time.time() + 86_400
+    )
     with pytest.raises(TokenExpired):
-        await in_a_day.name(token)
+        await in_a_day.identify(token)
+    run(monkeypatch, "token", "--config", str(file), "--step-up", "persons/248289761001")
+    fresh = await verifier.identify(capsys.readouterr().out.strip())
+    assert fresh.name.startswith("persons/") and "248289761001" not in fresh.name
+    assert (await verifier.identify(token)).auth_time == 0 < fresh.auth_time
 
 
-@pytest.mark.parametrize("name", ["services/sync", "nodes/x", "members/li-na", "li-na", ""])
+@pytest.mark.parametrize(
+    "name", ["services/sync", "nodes/x", "members/li-na", "li-na", "persons/", ""]
+)
 def test_nobody_is_named_who_is_no_officer_member_or_merchant(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,89 @@
+"""Bindings: a person becomes known as a member, and ceases to be."""
+
+from uuid import UUID
+
+from kit.authority import scope
+from kit.headers import new_header
+from kit.ids import uuid7
+from kit.rpc import Call, uuid_in
+from services.membership import events
+from services.membership.domain import bindings as domain
+from services.membership.domain.bindings import Binding, IdentityUnproven, NotBound, PersonBound
+from services.membership.domain.identity import beijing_date, full_name_of, id_number_of
+from services.membership.store import Store
+from services.membership.usecases import Means
+
+
+class Bindings:
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    async def bind(self, *, full_name: str, id_number: str, call: Call) -> Binding:
+        """Bind who calls.  A failure is committed, so that it counts, and says nothing of why."""
+        at, person = self._means.clock(), uuid_in(call.caller, "persons")
+        name = full_name_of(full_name)
+        number = id_number_of(id_number, today=beijing_date(at))
+        async with self._means.database.transaction() as store:
+            await store.bindings.lock()
+            domain.check_attempts(*await store.bindings.attempts(person, number, at=at))
+            path = self._means.home.path
+            member = domain.named(await store.members.with_id_number(number, path=path), name)
+            held = await store.bindings.of_person(person)
+            if held and member and held.member == member.id:
+                return held
+            if held:
+                raise PersonBound(member=f"members/{held.member}")
+            if member and not await store.bindings.of_member(member.id):
+                held = await self._bind(store, person, member.id, call)
+            else:
+                await store.bindings.add_attempt(person, number, at=at)
+        if not held:
+            raise IdentityUnproven()
+        self._means.committed()
+        return held
+
+    async def _bind(self, store: Store, person: UUID, member: UUID, call: Call) -> Binding:
+        binding, fact = domain.bind(
+            id=uuid7(), header=new_header(self._means.node), person=person, member=member,
+            at=self._means.clock(),
+        )  # fmt: skip
+        change = events.binding_change(binding, fact)
+        await store.bindings.add(binding, change)
+        await store.outbox.put(change)
+        if call.act:
+            call.act.touch(binding.name, fact.member)
+        return binding
+
+    async def unbind_mine(self, *, call: Call) -> Binding:
+        """End the binding of who calls."""
+        person = uuid_in(call.caller, "persons")
+        async with self._means.database.transaction() as store:
+            if earlier := await store.calls.earlier(call, Binding):
+                return earlier
+            await store.bindings.lock()
+            ended = await self._end(store, await store.bindings.of_person(person), call)
+        self._means.committed()
+        return ended
+
+    async def unbind(self, member: UUID, *, call: Call) -> Binding:
+        """End the binding of a member."""
+        async with self._means.database.transaction() as store:
+            await store.members.get(member, scope=scope.get())
+            if earlier := await store.calls.earlier(call, Binding):
+                return earlier
+            await store.bindings.lock()
+            ended = await self._end(store, await store.bindings.of_member(member), call)
+        self._means.committed()
+        return ended
+
+    async def _end(self, store: Store, binding: Binding | None, call: Call) -> Binding:
+        if binding is None:
+            raise NotBound()
+        ended, fact = binding.end(at=self._means.clock())
+        change = events.binding_change(ended, fact)
+        await store.bindings.save_end(ended, change)
+        await store.outbox.put(change)
+        await store.calls.answer(call, ended)
+        if call.act:
+            call.act.touch(fact.member)
+        return ended
