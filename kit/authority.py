@@ -48,14 +48,14 @@ PERMISSIONS: dict[Role, frozenset[str]] = {
     Role.CHAIR: _READING
     | {
         "office.appoint", "application.create", "application.decide", "roster.import",
-        "card.manage", "programme.manage", "notice.post", "voice.handle", "directive.issue",
-        "directive.report",
+        "member.end", "member.erase", "card.manage", "programme.manage", "notice.post",
+        "voice.handle", "directive.issue", "directive.report",
     },
     Role.MEMBERSHIP: frozenset(
         {
             "organization.read", "application.create", "application.read", "application.decide",
-            "member.read", "roster.import", "roster.read", "card.read", "card.manage",
-            "notice.read",
+            "member.read", "member.end", "roster.import", "roster.read", "card.read",
+            "card.manage", "notice.read",
         }
     ),
     Role.FINANCE: frozenset({"organization.read", "programme.read", "notice.read"}),

@@ -38,8 +38,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Assembly:
     """The parts of membership."""
     means = Means(
-        database=Database(parts.pool, lambda conn: Store(conn, parts.sealer, settings.node)),
-        reads=Reads(parts.pool, parts.sealer, settings.node),
+        database=Database(parts.pool, lambda conn: Store(conn, parts.keyring, settings.node)),
+        reads=Reads(parts.pool, parts.keyring, settings.node),
         node=settings.node,
         home=await seeded(settings.organization, parts.pool),
         committed=parts.publisher.wake.set,
@@ -54,7 +54,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     return Assembly(
         home=means.home,
         services=[(membership_pb2_grpc.add_MembershipServiceServicer_to_server, servicer)],
-        background=[Importer(means, progress, parts.pool, parts.sealer).run],
+        background=[Importer(means, progress, parts.pool, parts.keyring).run],
     )
 
 

@@ -32,12 +32,25 @@ def announce(fact: domain.Fact | OfficeFact) -> Message:
             )
         case domain.ApplicationRejected(application=application, organization=organization):
             return pb.ApplicationRejected(application=application, organization=organization)
-        case domain.MemberAdmitted(member=member, organization=organization):
-            return pb.MemberAdmitted(member=member, organization=organization)
+        case domain.MemberAdmitted() | domain.MemberLeft() | domain.MemberErased():
+            return _of_members(fact)
         case officers.OfficerAppointed(office=office, organization=organization):
             return pb.OfficerAppointed(office=office, organization=organization)
         case officers.OfficerDismissed(office=office, organization=organization):
             return pb.OfficerDismissed(office=office, organization=organization)
+        case _:
+            assert_never(fact)
+
+
+def _of_members(fact: domain.MemberAdmitted | domain.MemberLeft | domain.MemberErased) -> Message:
+    facts = {"member": fact.member, "organization": fact.organization}
+    match fact:
+        case domain.MemberAdmitted():
+            return pb.MemberAdmitted(**facts)
+        case domain.MemberLeft():
+            return pb.MemberLeft(**facts)
+        case domain.MemberErased():
+            return pb.MemberErased(**facts)
         case _:
             assert_never(fact)
 

@@ -41,7 +41,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Assembly:
     """The parts of notify."""
-    keys = Keys(parts.sealer, settings.secret("node.key"))
+    keys = Keys(parts.keyring, settings.secret("node.key"))
     reads = Reads(parts.pool, keys, settings.node)
     bell = Bell(reads, stop)
 

@@ -1,5 +1,6 @@
 """Applications and the members that come of them."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from kit.authority import scope
@@ -9,7 +10,8 @@ from kit.rpc import Call, Page
 from services.membership import events
 from services.membership.domain import members as domain
 from services.membership.domain.identity import beijing_date, id_number_of, person_of
-from services.membership.domain.members import Application, Member
+from services.membership.domain.members import Application, Ground, Member, MemberState
+from services.membership.store.members import sealed_reason
 from services.membership.usecases import Means
 
 
@@ -44,7 +46,8 @@ class Applications:
         async with self._means.database.transaction() as store:
             organization = await store.organizations.of_new(parent, scope.get())
             if earlier := await store.calls.earlier(call, Application):
-                return earlier
+                held = await store.applications.get(earlier.id, scope=scope.get())
+                return replace(earlier, person=held.person)
             organization.check_writable(home=self._means.home.path, node=self._means.node)
             application, fact = domain.apply(
                 id=uuid7(), header=new_header(self._means.node), organization=organization.id,
@@ -54,7 +57,7 @@ class Applications:
             await store.people.add_applicant(application)
             await store.applications.add(application, change)
             await store.outbox.put(change)
-            await store.calls.answer(call, application)
+            await store.calls.answer(call, _told(application))
         self._means.committed()
         return application
 
@@ -62,16 +65,16 @@ class Applications:
         async with self._means.database.transaction() as store:
             application = await store.applications.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Application):
-                return earlier
+                return replace(earlier, person=application.person)
             approved, member, decision, admission = application.approve(
                 by=call.caller, at=self._means.clock(), member=uuid7(), salt=new_salt()
             )
             decided, admitted = events.change(approved, decision), events.change(member, admission)
             await store.applications.save_decision(approved, decided)
-            await store.people.add_member(member)
+            await store.people.admit(application, member)
             await store.members.add(member, admitted)
             await store.outbox.put(decided, admitted)
-            await store.calls.answer(call, approved)
+            await store.calls.answer(call, _told(approved))
         self._means.committed()
         return approved
 
@@ -79,16 +82,24 @@ class Applications:
         async with self._means.database.transaction() as store:
             application = await store.applications.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Application):
-                return earlier
+                return replace(
+                    earlier, person=application.person, reject_reason=application.reject_reason
+                )
             rejected, fact = application.reject(
                 by=call.caller, at=self._means.clock(), reason=reason
             )
             change = events.change(rejected, fact)
-            await store.applications.save_decision(rejected, change)
+            sealed = sealed_reason(await store.people.sealer_of(name), rejected)
+            await store.applications.save_decision(rejected, change, reason=sealed)
             await store.outbox.put(change)
-            await store.calls.answer(call, rejected)
+            await store.calls.answer(call, _told(rejected))
         self._means.committed()
         return rejected
+
+
+def _told(application: Application) -> Application:
+    """An application as it is kept for repeats: nothing personal."""
+    return replace(application, person=None, reject_reason="")
 
 
 class Members:
@@ -106,6 +117,35 @@ class Members:
             within,
             lambda path: reads.members.page(path, after=page.after(), limit=page.size + 1),
         )
+
+    async def end(self, name: UUID, *, call: Call) -> Member:
+        async with self._means.database.transaction() as store:
+            member = await store.members.lock(name, scope=scope.get())
+            if earlier := await store.calls.earlier(call, Member):
+                return replace(earlier, person=member.person)
+            left, fact = member.leave(at=self._means.clock())
+            change = events.change(left, fact)
+            await store.members.save_state(left, change)
+            await store.outbox.put(change)
+            await store.calls.answer(call, replace(left, person=None))
+        self._means.committed()
+        return left
+
+    async def erase(self, name: UUID, *, ground: Ground, call: Call) -> Member:
+        """Destroy the key of the person; again does no harm."""
+        async with self._means.database.transaction() as store:
+            member = await store.members.lock(name, scope=scope.get())
+            if earlier := await store.calls.earlier(call, Member):
+                return earlier
+            if member.state is not MemberState.ERASED:
+                member, fact = member.erase(ground=ground, at=self._means.clock())
+                change = events.change(member, fact)
+                await store.members.save_state(member, change)
+                await store.people.erase(self._means.node, name)
+                await store.outbox.put(change)
+            await store.calls.answer(call, member)
+        self._means.committed()
+        return member
 
     async def search(self, id_number: str) -> list[Member]:
         """Those of this node that hold the ID number, as far as the caller may read them."""

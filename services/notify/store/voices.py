@@ -14,7 +14,7 @@ from kit.headers import Header
 from kit.log import Change
 from kit.organizations import Level
 from kit.rows import PATH, WITHIN, columns_of
-from kit.sealing import Sealer
+from kit.sealing import Keyring
 from services.notify.domain.voices import (
     Action,
     Office,
@@ -31,7 +31,7 @@ from smartunion.notify.v1.records_pb2 import PublicHandling, PublicVoice, VoiceT
 class Keys:
     """What this node seals and opens with."""
 
-    sealer: Sealer
+    keyring: Keyring
     node_key: bytes
     """Opens envelopes that other nodes sealed for this one."""
 
@@ -134,7 +134,7 @@ class Voices:
             INSERT INTO raisings (voice, member, text) VALUES ($2, $8, $9)
             """,
             *columns_of(voice, change), voice.organization, voice.member,
-            self._keys.sealer.seal(text.SerializeToString(), f"raisings.text/{voice.id}"),
+            self._keys.keyring.node.seal(text.SerializeToString(), f"raisings.text/{voice.id}"),
         )  # fmt: skip
 
     async def add_step(self, voice: Voice, step: Step, change: Change) -> None:
@@ -153,7 +153,7 @@ class Voices:
         """Keep what this node answered, or why it did something."""
         await self._conn.execute(
             "INSERT INTO handling_texts (handling, text) VALUES ($1, $2)",
-            step.id, self._keys.sealer.seal(step.text.encode(), _at_rest(step.id)),
+            step.id, self._keys.keyring.node.seal(step.text.encode(), _at_rest(step.id)),
         )  # fmt: skip
 
     async def _with_steps(self, rows: Sequence[Any], *, texts: bool) -> list[Voice]:
@@ -193,7 +193,7 @@ class Voices:
         if row["text"] is None:
             return VoiceText()
         return VoiceText.FromString(
-            self._keys.sealer.open(row["text"], f"raisings.text/{row['id']}")
+            self._keys.keyring.node.open(row["text"], f"raisings.text/{row['id']}")
         )
 
     def _text(self, voice: Voice, step: Step, row: Any, public: PublicHandling) -> str:
@@ -226,7 +226,7 @@ def sealed_reply(seal_key: bytes, voice: UUID, step: Step) -> bytes:
 
 def own_text(keys: Keys, step: UUID, sealed: bytes) -> str:
     """What this node answered, or why it did something."""
-    return keys.sealer.open(sealed, _at_rest(step)).decode()
+    return keys.keyring.node.open(sealed, _at_rest(step)).decode()
 
 
 def reply_text(keys: Keys, voice: UUID, step: UUID, sealed: bytes) -> str:

@@ -15,7 +15,7 @@ from kit.db import Database
 from kit.ids import uuid7
 from kit.organizations import organization_id
 from kit.rpc import Refused, refused
-from kit.sealing import Sealer
+from kit.sealing import FileKeys, Keyring
 from kit.tree import Organizations
 from services.benefits.config import Settings
 from services.benefits.store import Reads, Store
@@ -40,15 +40,15 @@ class Counter:
     stubs: dict[str, Any]
     """By the full names of their services."""
     means: Means
-    sealer: Sealer
+    keyring: Keyring
 
     @classmethod
     async def open(
         cls, settings: Settings, channel: grpc.aio.Channel, pool: "asyncpg.Pool[Any]"
     ) -> "Counter":
-        sealer = Sealer(settings.secret("data.key"))
+        keyring = await Keyring.open(pool, FileKeys(settings.secrets / "data.key"))
         means = Means(
-            database=Database(pool, lambda conn: Store(conn, sealer, settings.node)),
+            database=Database(pool, lambda conn: Store(conn, keyring, settings.node)),
             reads=Reads(pool, settings.node), node=settings.node,
             home=await Organizations(pool).get(organization_id(settings.organization)),
             key=Ed25519PrivateKey.from_private_bytes(settings.secret("node.key")),
@@ -60,7 +60,7 @@ class Counter:
             for service in methods
             for method in service.methods
         }
-        return cls(settings, pool, stubs, means, sealer)
+        return cls(settings, pool, stubs, means, keyring)
 
     def token(self, name: str) -> tuple[tuple[str, str], ...]:
         return calling_as(name, self.settings.secrets, self.settings.node)
@@ -91,7 +91,7 @@ class Counter:
             for member in members
         ]  # fmt: skip
         async with self.pool.acquire() as conn, conn.transaction():
-            await enrolling(self.means, self.sealer)(conn, entries)
+            await enrolling(self.means, self.keyring)(conn, entries)
 
     async def member(self, *, code: str = STREET) -> UUID:
         """A new member of this node."""
