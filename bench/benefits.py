@@ -91,7 +91,7 @@ async def _means(node: Node, own: "asyncpg.Pool[Any]") -> Means:
     origin = origin_of(node)
     return Means(
         database=Database(own, lambda conn: Store(conn, keyring, origin)),
-        reads=Reads(own, origin), node=origin,
+        reads=Reads(own, keyring, origin), node=origin,
         home=await Organizations(own).get(organization_of(node)),
         key=Ed25519PrivateKey.generate(), card_valid=timedelta(days=30),
     )  # fmt: skip

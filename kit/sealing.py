@@ -29,6 +29,8 @@ INDEX = UUID(int=2)
 """The key of the blind indexes."""
 KEY = "data_keys.id AS key, data_keys.kek, data_keys.wrapped"
 """Of the table `data_keys`, joined to what one of its keys sealed."""
+BATCH = 1_000
+"""Data keys wrapped anew at once."""
 _HEAD = 1 + 16 + NONCE_BYTES
 
 
@@ -195,7 +197,7 @@ class Keyring:
         key = self._provider.unwrap(row["kek"], row["wrapped"], _place(row["key"]))
         return Sealer(row["key"], key)
 
-    async def add(self, conn: Connection, rows: Sequence[KeyRow]) -> None:
+    async def add(self, conn: "Connection | Pool", rows: Sequence[KeyRow]) -> None:
         """Keep new data keys.
 
         One that was wrapped by a key retired meanwhile is wrapped anew: the lock on the row of
@@ -211,15 +213,59 @@ class Keyring:
         if left:
             raise KeyAway(kek=self._provider.current.hex())
 
-    async def of(self, conn: Connection, id: UUID) -> Sealer:
-        """The data key with an id, made if it is not there.  The caller holds a lock that keeps
-        two from making it at once."""
-        row = await conn.fetchrow(f"SELECT {KEY} FROM data_keys WHERE id = $1", id)
-        if row is not None:
-            return self.sealer(row)
-        sealer, made = self.make(id)
-        await self.add(conn, [made])
-        return sealer
+    async def of(self, conn: "Connection | Pool", id: UUID) -> Sealer:
+        """The data key with an id, made if it is not there."""
+        while (
+            row := await conn.fetchrow(f"SELECT {KEY} FROM data_keys WHERE id = $1", id)
+        ) is None:
+            await self.add(conn, [self.make(id)[1]])
+        return self.sealer(row)
+
+    def unseal(self, row: Any, sealed: bytes, place: str) -> bytes | None:
+        """What the node sealed, or the key in a row with the columns KEY; None if that is gone."""
+        if key_of(sealed) == NODE:
+            return self.node.open(sealed, place)
+        return self.sealer(row).open(sealed, place) if row["wrapped"] else None
+
+
+async def rewrap(conn: Connection, provider: KeyProvider) -> int:
+    """Wrap all data keys of a database by the key that wraps now, and retire the others; how many
+    data keys that were.
+
+    Services go on meanwhile.  Retiring a key waits for the transactions that add data keys wrapped
+    by it, wraps those too, and lets nobody add more (`Keyring.add`): afterwards it opens nothing in
+    the database any more.
+
+    Raises:
+        KeyAway: if a key is needed that the provider has not; then none is retired.
+    """
+    await conn.execute("INSERT INTO keks (id) VALUES ($1) ON CONFLICT DO NOTHING", provider.current)
+    done = await _rewrap(conn, provider)
+    async with conn.transaction():
+        await conn.execute("DELETE FROM keks WHERE id <> $1", provider.current)
+        return done + await _rewrap(conn, provider)
+
+
+async def _rewrap(conn: Connection, provider: KeyProvider) -> int:
+    done, after = 0, UUID(int=0)
+    while rows := await conn.fetch(
+        """
+        SELECT id, kek, wrapped FROM data_keys
+         WHERE kek <> $1 AND id > $2 ORDER BY id LIMIT $3
+        """,
+        provider.current, after, BATCH,
+    ):  # fmt: skip
+        new = [rewrapped(provider, KeyRow(*row)) for row in rows]
+        await conn.execute(
+            """
+            UPDATE data_keys SET kek = new.kek, wrapped = new.wrapped
+              FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS new(id, kek, wrapped)
+             WHERE data_keys.id = new.id
+            """,
+            *zip(*new, strict=True),
+        )
+        done, after = done + len(rows), rows[-1]["id"]
+    return done
 
 
 def rewrapped(provider: KeyProvider, row: KeyRow) -> KeyRow:
@@ -237,20 +283,24 @@ def _place(id: UUID) -> bytes:
     return b"data_keys.wrapped/" + id.bytes
 
 
-async def _inserted(conn: Connection, rows: Sequence[KeyRow]) -> list[KeyRow]:
+async def _inserted(conn: "Connection | Pool", rows: Sequence[KeyRow]) -> list[KeyRow]:
     """Add rows; those that were not, as the key-encryption key that wraps them is retired."""
     if not rows:
         return []
-    added = await conn.fetch(
+    found = await conn.fetch(
         """
-        WITH held AS (SELECT id FROM keks WHERE id = ANY ($2) FOR KEY SHARE)
-        INSERT INTO data_keys (id, kek, wrapped)
-        SELECT key.id, kek, wrapped
-          FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS key(id, kek, wrapped)
-          JOIN held ON held.id = kek
-        RETURNING kek
+        WITH held AS (
+            SELECT id FROM keks WHERE id = ANY ($2) FOR KEY SHARE
+        ), added AS (
+            INSERT INTO data_keys (id, kek, wrapped)
+            SELECT key.id, kek, wrapped
+              FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS key(id, kek, wrapped)
+              JOIN held ON held.id = kek
+            ON CONFLICT DO NOTHING
+        )
+        SELECT id FROM held
         """,
         *zip(*rows, strict=True),
     )
-    held = {row["kek"] for row in added}
+    held = {row["id"] for row in found}
     return [row for row in rows if row.kek not in held]

@@ -44,7 +44,7 @@ async def assemble(settings: Settings, parts: Parts) -> Assembly:
     """The parts of benefits."""
     means = Means(
         database=Database(parts.pool, lambda conn: Store(conn, parts.keyring, settings.node)),
-        reads=Reads(parts.pool, settings.node),
+        reads=Reads(parts.pool, parts.keyring, settings.node),
         node=settings.node,
         home=await seeded(settings.organization, parts.pool),
         key=Ed25519PrivateKey.from_private_bytes(settings.secret("node.key")),

@@ -20,7 +20,7 @@ class Store:
     def __init__(self, conn: Connection, keyring: Keyring, node: UUID) -> None:
         self.organizations = Organizations(conn)
         self.roll = Roll(conn)
-        self.cards = Cards(conn, node)
+        self.cards = Cards(conn, keyring, node)
         self.lists = Lists(conn, node)
         self.programmes = Programmes(conn, node)
         self.stocks = Stocks(conn, node)
@@ -32,10 +32,10 @@ class Store:
 class Reads:
     """What is only read: each statement on a connection of its own, without a transaction."""
 
-    def __init__(self, pool: Pool, node: UUID) -> None:
+    def __init__(self, pool: Pool, keyring: Keyring, node: UUID) -> None:
         self.organizations = Organizations(pool)
         self.roll = Roll(pool)
-        self.cards = Cards(pool, node)
+        self.cards = Cards(pool, keyring, node)
         self.lists = Lists(pool, node)
         self.programmes = Programmes(pool, node)
         self.stocks = Stocks(pool, node)

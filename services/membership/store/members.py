@@ -9,7 +9,7 @@ from kit.db import Connection, Pool
 from kit.headers import Header
 from kit.log import Change
 from kit.rows import PATH, RECORD, WITHIN, certificate, columns_of, header_of
-from kit.sealing import NODE, Keyring, Sealer, key_of
+from kit.sealing import Keyring, Sealer
 from services.membership.domain.members import (
     Application,
     ApplicationNotFound,
@@ -126,13 +126,8 @@ class Applications:
     def _reason(self, row: Any) -> str:
         """Why it was turned down; empty if it was not, or the key is gone."""
         sealed, place = row["reject_reason"], _reason_place(row["id"])
-        if sealed is None:
-            return ""
-        if key_of(sealed) == NODE:
-            return self._keyring.node.open(sealed, place).decode()
-        if row["wrapped"] is None:
-            return ""
-        return self._keyring.sealer(row).open(sealed, place).decode()
+        plain = self._keyring.unseal(row, sealed, place) if sealed else None
+        return plain.decode() if plain else ""
 
     def _of(self, row: Any) -> Application:
         return Application(

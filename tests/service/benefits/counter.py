@@ -49,7 +49,7 @@ class Counter:
         keyring = await Keyring.open(pool, FileKeys(settings.secrets / "data.key"))
         means = Means(
             database=Database(pool, lambda conn: Store(conn, keyring, settings.node)),
-            reads=Reads(pool, settings.node), node=settings.node,
+            reads=Reads(pool, keyring, settings.node), node=settings.node,
             home=await Organizations(pool).get(organization_id(settings.organization)),
             key=Ed25519PrivateKey.from_private_bytes(settings.secret("node.key")),
             card_valid=timedelta(days=30),
