@@ -21,7 +21,18 @@ from uuid import UUID
 from kit.config import SecretMalformed
 from kit.db import Connection, Pool, to_uuid
 from kit.errors import Unavailable
-from kit.suites import KEY_BYTES, NONCE_BYTES, OURS, SealBroken, Suite, suite_of, tag
+from kit.suites import (
+    KEY_BYTES,
+    NONCE_BYTES,
+    OURS,
+    SUITES,
+    Cipher,
+    SealBroken,
+    Suite,
+    decrypt,
+    suite_of,
+    tag,
+)
 
 NODE = UUID(int=1)
 """The data key for what belongs to no person: answers kept for repeats, tokens, rows of rosters."""
@@ -45,11 +56,12 @@ class KeyAway(Unavailable):
 class Sealer:
     """Seals with one data key; what is sealed for one place cannot be opened at another."""
 
-    __slots__ = ("_key", "_suite", "id")
+    __slots__ = ("_cipher", "_head", "_key", "_suite")
 
     def __init__(self, id: UUID, key: bytes, suite: Suite = OURS) -> None:
         """`key` has 32 bytes.  `suite`: by which it seals; it opens those of all."""
-        self.id, self._key, self._suite = id, key, suite
+        self._head, self._key = bytes([suite.number]) + id.bytes, key
+        self._suite, self._cipher = suite, suite.cipher(key)
 
     def seal(self, plain: bytes, place: str) -> bytes:
         """`plain`, readable only with this key and for the same `place`.
@@ -57,9 +69,8 @@ class Sealer:
         Args:
             place: table, column and row, such as `raisings.text/0190…`.
         """
-        nonce, suite = os.urandom(NONCE_BYTES), self._suite
-        head = bytes([suite.number]) + self.id.bytes
-        return head + nonce + suite.encrypt(self._key, nonce, plain, head + place.encode())
+        nonce, head = os.urandom(NONCE_BYTES), self._head
+        return head + nonce + self._cipher.encrypt(nonce, plain, head + place.encode())
 
     def open(self, sealed: bytes, place: str) -> bytes:
         """What was sealed.
@@ -68,10 +79,10 @@ class Sealer:
             SealBroken: if it was altered, moved, or sealed with another key or suite.
         """
         suite, head = suite_of(sealed), sealed[:17]
-        if head[1:] != self.id.bytes:
+        if head[1:] != self._head[1:]:
             raise SealBroken("sealed with another key")
-        nonce = sealed[17:_HEAD]
-        return suite.decrypt(self._key, nonce, sealed[_HEAD:], head + place.encode())
+        cipher = self._cipher if suite is self._suite else suite.cipher(self._key)
+        return decrypt(cipher, sealed[17:_HEAD], sealed[_HEAD:], head + place.encode())
 
 
 def key_of(sealed: bytes) -> UUID:
@@ -111,27 +122,34 @@ class FileKeys:
     def __init__(self, path: Path) -> None:
         """Raises OSError, SecretMalformed."""
         self._path = path
-        self._keys: Mapping[bytes, bytes] = {}
+        self._ciphers: Mapping[bytes, Mapping[int, Cipher]] = {}
+        """By key and suite."""
         self.refresh()
 
     @property
     def current(self) -> bytes:
-        return next(iter(self._keys))
+        return self._current
 
     def wrap(self, key: bytes, place: bytes) -> bytes:
         nonce, head = os.urandom(NONCE_BYTES), bytes([OURS.number])
-        return head + nonce + OURS.encrypt(self._keys[self.current], nonce, key, head + place)
+        cipher = self._ciphers[self._current][OURS.number]
+        return head + nonce + cipher.encrypt(nonce, key, head + place)
 
     def unwrap(self, kek: bytes, wrapped: bytes, place: bytes) -> bytes:
-        if kek not in self._keys:
+        if kek not in self._ciphers:
             self.refresh()
-            if kek not in self._keys:
+            if kek not in self._ciphers:
                 raise KeyAway(kek=kek.hex())
-        suite, end = suite_of(wrapped), 1 + NONCE_BYTES
-        return suite.decrypt(self._keys[kek], wrapped[1:end], wrapped[end:], wrapped[:1] + place)
+        cipher, end = self._ciphers[kek][suite_of(wrapped).number], 1 + NONCE_BYTES
+        return decrypt(cipher, wrapped[1:end], wrapped[end:], wrapped[:1] + place)
 
     def refresh(self) -> None:
-        self._keys = {kek_id(key): key for key in read_keys(self._path)}
+        keys = read_keys(self._path)
+        self._current = kek_id(keys[0])
+        self._ciphers = {
+            kek_id(key): {suite.number: suite.cipher(key) for suite in SUITES.values()}
+            for key in keys
+        }
 
 
 def read_keys(path: Path) -> list[bytes]:

@@ -32,17 +32,24 @@ class Signer(Protocol):
         """The signature, as the suite of the key makes it."""
 
 
+class Cipher(Protocol):
+    """One key of a suite, ready to seal and to open."""
+
+    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes, /) -> bytes:
+        """Ciphertext and tag, bound to the nonce and to what must be said again to open it."""
+
+    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes, /) -> bytes:
+        """What was encrypted.  Raises InvalidTag, ValueError."""
+
+
 class Suite(Protocol):
     """One set of algorithms."""
 
     number: int
     """The byte that names it."""
 
-    def encrypt(self, key: bytes, nonce: bytes, plain: bytes, bound: bytes) -> bytes:
-        """Ciphertext and tag of `plain`, bound to what must be said again to open it."""
-
-    def decrypt(self, key: bytes, nonce: bytes, sealed: bytes, bound: bytes) -> bytes:
-        """What was encrypted.  Raises SealBroken."""
+    def cipher(self, key: bytes) -> Cipher:
+        """Seals with a key of 32 bytes and a nonce of 12."""
 
     def mac(self, key: bytes, text: bytes) -> bytes:
         """A keyed hash, 32 bytes."""
@@ -56,14 +63,8 @@ class International:
 
     number = 1
 
-    def encrypt(self, key: bytes, nonce: bytes, plain: bytes, bound: bytes) -> bytes:
-        return AESGCM(key).encrypt(nonce, plain, bound)
-
-    def decrypt(self, key: bytes, nonce: bytes, sealed: bytes, bound: bytes) -> bytes:
-        try:
-            return AESGCM(key).decrypt(nonce, sealed, bound)
-        except (InvalidTag, ValueError):
-            raise SealBroken("the seal is broken") from None
+    def cipher(self, key: bytes) -> Cipher:
+        return AESGCM(key)
 
     def mac(self, key: bytes, text: bytes) -> bytes:
         return hmac.digest(key, text, hashlib.sha256)
@@ -88,6 +89,14 @@ def suite_of(value: bytes) -> Suite:
         return SUITES[value[0]]
     except (IndexError, KeyError):
         raise SealBroken("unknown suite") from None
+
+
+def decrypt(cipher: Cipher, nonce: bytes, sealed: bytes, bound: bytes) -> bytes:
+    """What was encrypted.  Raises SealBroken."""
+    try:
+        return cipher.decrypt(nonce, sealed, bound)
+    except (InvalidTag, ValueError):
+        raise SealBroken("the seal is broken") from None
 
 
 def tag(key: bytes, text: bytes, suite: Suite = OURS) -> bytes:

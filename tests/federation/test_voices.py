@@ -174,7 +174,7 @@ async def test_what_an_erased_member_said_is_gone_as_far_up_as_it_was_passed_on(
         await province.answer(voice, "已责令补发。")
         for above in (city, county):
             await seen(above, voice, lambda found: found.state == pb.Voice.ANSWERED)
-        assert await texts(levels, voice) == [3, 2, 1]
+        assert await texts(levels, voice) == [3, 2, 2]
         await desk.ask(membership_pb2.EndMembershipRequest(name=member))
         await desk.ask(membership_pb2.EraseMemberRequest(name=member, ground="PURPOSE_ENDED"))
     for level in (county, city, province):

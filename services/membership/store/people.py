@@ -124,12 +124,13 @@ class People:
         return self._keyring.sealer(row) if row else self._keyring.node
 
     async def erase(self, node: UUID, member: UUID | None = None) -> None:
-        """Destroy the keys of persons whose own record says ERASED, and their rows.
+        """Destroy the keys of persons whose own record says ERASED, their rows, and what the
+        results of rosters show of them.
 
         Args:
             member: None: of all.  A restore from a backup may have brought some back.
         """
-        await self._conn.execute(
+        erased = await self._conn.fetch(
             f"""
             WITH erased AS (
                 SELECT person.id, person.key
@@ -137,11 +138,21 @@ class People:
                  WHERE origin = $1 AND state = {MemberState.ERASED:d} AND (id = $2 OR $2 IS NULL)
             ), keys AS (
                 DELETE FROM data_keys WHERE id IN (SELECT key FROM erased)
+            ), gone AS (
+                DELETE FROM people WHERE id IN (SELECT id FROM erased UNION SELECT key FROM erased)
             )
-            DELETE FROM people WHERE id IN (SELECT id FROM erased UNION SELECT key FROM erased)
+            SELECT 'members/' || id FROM erased UNION SELECT 'applications/' || key FROM erased
             """,
             node, member,
         )  # fmt: skip
+        if erased:
+            await self._conn.execute(
+                """
+                UPDATE roster_rows SET shown = NULL FROM rosters
+                 WHERE roster = rosters.id AND NOT forgotten AND record = ANY ($1)
+                """,
+                [row[0] for row in erased],
+            )
 
 
 def sealed(

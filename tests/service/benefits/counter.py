@@ -78,10 +78,17 @@ class Counter:
         return refused(error.value)
 
     async def announce(
-        self, members: Iterable[UUID], *, code: str = STREET, version: int = 1, left: bool = False
+        self,
+        members: Iterable[UUID],
+        *,
+        code: str = STREET,
+        version: int = 1,
+        left: bool = False,
+        erased: bool = False,
     ) -> None:
         """What membership says of members, as it comes by its log."""
         state = membership_pb2.Member.LEFT if left else membership_pb2.Member.ACTIVE
+        state = membership_pb2.Member.ERASED if erased else state
         public = PublicState(salt=bytes(16), organization=organization_id(code).bytes, state=state)
         entries = [
             log_pb2.Entry(

@@ -1,15 +1,18 @@
 """A membership ends, and what is personal of it is erased for ever."""
 
+import io
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 import grpc
+from openpyxl import load_workbook
 
 from kit.db import Database
 from kit.sealing import FileKeys, Keyring
 from services.membership.store import Store
 from smartunion.membership.v1 import membership_pb2 as pb
+from tests.builders import a_roster
 from tests.eventually import eventually
 from tests.service.desk import Desk
 
@@ -92,6 +95,25 @@ async def test_who_is_erased_is_nowhere_and_the_record_stays(membership: Desk) -
     assert again.name == approved.name
     assert not again.HasField("person")
     assert not any(await kept(membership, approved.member, approved.name))
+
+
+async def test_who_is_erased_is_shown_by_no_result_of_a_roster(membership: Desk) -> None:
+    roster = await membership.bring(a_roster(membership.member_rows([1, 2])))
+    number = membership.id_number(1)
+    found = await membership.ask(pb.SearchMembersRequest(id_number=number))
+    member = found.members[0].name
+    await end(membership, member)
+    before = await shown(membership, roster)
+    assert len(before) == 2
+    await erase(membership, member)
+    assert len(await shown(membership, roster)) == 1
+
+
+async def shown(desk: Desk, roster: pb.Roster) -> set[str]:
+    """The names in the result file."""
+    sheet = load_workbook(io.BytesIO(await desk.result(roster))).worksheets[0]
+    cells = {str(cell.value) for line in sheet.iter_rows() for cell in line}
+    return {cell for cell in cells if cell.startswith("张三")}
 
 
 async def test_erasing_again_changes_nothing(membership: Desk) -> None:
