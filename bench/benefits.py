@@ -19,7 +19,7 @@ from kit.db import Database
 from kit.headers import new_header
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS, Call
-from kit.sealing import Sealer
+from kit.sealing import FileKeys, Keyring
 from kit.tree import Organizations
 from kit.trust import NodeKey
 from node.network import Node
@@ -87,11 +87,11 @@ async def pool(node: Node) -> AsyncIterator["asyncpg.Pool[Any]"]:
 
 async def _means(node: Node, own: "asyncpg.Pool[Any]") -> Means:
     secrets = node.log.with_name("data") / "secrets"
-    sealer = Sealer(bytes.fromhex((secrets / "data.key").read_text()))
+    keyring = await Keyring.open(own, FileKeys(secrets / "data.key"))
     origin = origin_of(node)
     return Means(
-        database=Database(own, lambda conn: Store(conn, sealer, origin)),
-        reads=Reads(own, origin), node=origin,
+        database=Database(own, lambda conn: Store(conn, keyring, origin)),
+        reads=Reads(own, keyring, origin), node=origin,
         home=await Organizations(own).get(organization_of(node)),
         key=Ed25519PrivateKey.generate(), card_valid=timedelta(days=30),
     )  # fmt: skip

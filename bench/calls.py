@@ -20,7 +20,7 @@ from kit.authority import Office, Role, Scope, scope
 from kit.db import Database
 from kit.ids import utc_now
 from kit.rpc import CHANNEL_OPTIONS, Call
-from kit.sealing import Sealer
+from kit.sealing import FileKeys, Keyring
 from kit.tree import Organizations
 from node.network import Node
 from node.officers import imported, members
@@ -136,7 +136,7 @@ async def pool(node: Node) -> AsyncIterator["asyncpg.Pool[Any]"]:
 async def _use_case(node: Node, own: "asyncpg.Pool[Any]") -> Applications:
     """The use case in this process, on the database of the node."""
     folder = node.log.with_name("data") / "secrets"
-    sealer = Sealer(bytes.fromhex((folder / "data.key").read_text()))
+    keyring = await Keyring.open(own, FileKeys(folder / "data.key"))
     origin = origin_of(node)
     async with own.acquire() as conn:
         home = await Organizations(conn).get(organization_of(node))
@@ -152,8 +152,8 @@ async def _use_case(node: Node, own: "asyncpg.Pool[Any]") -> Applications:
     )  # fmt: skip
     return Applications(
         Means(
-            database=Database(own, lambda conn: Store(conn, sealer, origin)),
-            reads=Reads(own, sealer, origin), node=origin, home=home,
+            database=Database(own, lambda conn: Store(conn, keyring, origin)),
+            reads=Reads(own, keyring, origin), node=origin, home=home,
         )
     )  # fmt: skip
 

@@ -12,7 +12,6 @@ from bench.figures import Figure, Target
 from kit.identity import Keys, Verifier
 from kit.limits import Allowances, Limits
 from kit.rpc import Gate
-from kit.sealing import Sealer
 from node.issuer import NAME, DevelopmentIssuer
 
 TOKENS = 500
@@ -30,7 +29,7 @@ async def decisions(folder: Path, runs: int) -> list[Figure]:
     given: list[dict[str, str | bytes]] = [dict(issuer.metadata(name)) for name in names]
     known, new, bare = [], [], []
     for _ in range(runs):
-        verifier = Verifier(NAME, issuer.settings["audience"], keys, index=Sealer(bytes(32)).index)
+        verifier = Verifier(NAME, issuer.settings["audience"], keys, person_key=bytes(32))
         gate = Gate(bytes(32), verifier, Allowances(Limits()), cast(Any, None))
         new.append(await _micros(gate, given))
         known.append(await _micros(gate, given * (CALLS // TOKENS)))

@@ -17,7 +17,7 @@ from bench.figures import Figure, Target
 from bench.network import Conn, database, organization_of, origin_of, running, until
 from kit import frames
 from kit.ids import uuid7
-from kit.sealing import Sealer
+from kit.sealing import FileKeys, Keyring
 from node.network import Node
 from services.membership.events import MEMBERS
 from services.sync.link import LARGEST_PUSH
@@ -60,9 +60,9 @@ async def store_and_forward(folder: Path, runs: int) -> list[Figure]:
 async def _secrets(city: Node) -> tuple[Ed25519PrivateKey, str]:
     """The key with which a node signs, and the token that its parent gave it."""
     secrets = city.log.with_name("data") / "secrets"
-    sealer = Sealer(bytes.fromhex((secrets / "data.key").read_text()))
     async with database(city, "sync") as conn:
-        kept = await Uplink(conn, sealer).get()
+        keyring = await Keyring.open(conn, FileKeys(secrets / "data.key"))
+        kept = await Uplink(conn, keyring).get()
     assert kept is not None
     key = bytes.fromhex((secrets / "node.key").read_text())
     return Ed25519PrivateKey.from_private_bytes(key), kept["link_token"]

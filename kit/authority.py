@@ -48,17 +48,15 @@ _READING = frozenset(
 PERMISSIONS: dict[Role, frozenset[str]] = {
     Role.CHAIR: _READING
     | {
-        "office.appoint", "application.create", "application.decide", "member.unbind",
-        "roster.import",
-        "card.manage", "programme.manage", "notice.post", "voice.handle", "directive.issue",
-        "directive.report",
+        "office.appoint", "application.create", "application.decide", "roster.import",
+        "member.unbind", "member.end", "member.erase", "card.manage", "programme.manage",
+        "notice.post", "voice.handle", "directive.issue", "directive.report",
     },
     Role.MEMBERSHIP: frozenset(
         {
             "organization.read", "application.create", "application.read", "application.decide",
-            "member.read", "member.unbind", "roster.import", "roster.read", "card.read",
-            "card.manage",
-            "notice.read",
+            "member.read", "member.unbind", "member.end", "roster.import", "roster.read",
+            "card.read", "card.manage", "notice.read",
         }
     ),
     Role.FINANCE: frozenset({"organization.read", "programme.read", "notice.read"}),

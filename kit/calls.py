@@ -10,7 +10,7 @@ from kit import audit
 from kit.db import Connection
 from kit.errors import AlreadyExists
 from kit.rpc import Call
-from kit.sealing import Sealer
+from kit.sealing import Keyring
 
 T = TypeVar("T")
 
@@ -22,11 +22,15 @@ class RequestIdReused(AlreadyExists):
 
 
 class Calls:
-    """The answers of earlier calls, in the caller's transaction."""
+    """The answers of earlier calls, in the caller's transaction.
 
-    def __init__(self, conn: Connection, sealer: Sealer) -> None:
+    They are sealed for the node and outlive a person's key: so what is personal is left out of
+    them, and read again from where it can be erased.
+    """
+
+    def __init__(self, conn: Connection, keyring: Keyring) -> None:
         self._conn = conn
-        self._sealer = sealer
+        self._sealer = keyring.node
 
     async def earlier(self, call: Call, kind: type[T]) -> T | None:
         """The answer that this call got before; None if it is new.

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     level: str
     """national, province, city, county, township, grassroots or group."""
     secrets: Path
-    """The folder with node.key, data.key and token.key, each 32 bytes in hex."""
+    """The folder with node.key, data.key, token.key and person.key, each 32 bytes in hex."""
     issuer: str = Field(min_length=1)
     """The OIDC issuer whose access tokens count here, as they name it (`iss`)."""
     audience: str = Field(min_length=1)

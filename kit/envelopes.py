@@ -1,7 +1,8 @@
 """Envelopes: what one node seals for another, so that those on the way cannot read it.
 
-A suite byte, then HPKE in base mode (RFC 9180).  Suite 1 is X25519, HKDF-SHA256, AES-256-GCM; the
-key pair that opens is derived from the node's key, so there is no further secret to keep.
+The byte of a suite (kit/suites.py), then HPKE in base mode (RFC 9180): in suite 1 of X25519,
+HKDF-SHA256 and AES-256-GCM.  The key pair that opens is derived from the node's key, so there is no
+further secret to keep.
 """
 
 import hashlib

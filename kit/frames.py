@@ -10,13 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
-    Ed25519PublicKey,
 )
 from google.protobuf.message import DecodeError
 
+from kit import suites
 from kit.db import to_uuid
 from kit.records import CERTIFICATE, group_hash
 from smartunion.event.v1 import log_pb2
@@ -109,7 +108,7 @@ def make(
         ],
     )
     frame.hash = frame_hash(frame)
-    frame.signature = key.sign(frame.hash)
+    frame.signature = suites.sign(key, frame.hash)
     return frame
 
 
@@ -140,10 +139,8 @@ def check(frame: frame_pb2.Frame, public_key: bytes | None) -> None:
         raise FrameBroken("hash")
     if public_key is None:
         return
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(frame.signature, frame.hash)
-    except (InvalidSignature, ValueError):
-        raise FrameBroken("signature") from None
+    if not suites.verify(public_key, frame.signature, frame.hash):
+        raise FrameBroken("signature")
 
 
 def split(entries: Sequence[log_pb2.Entry]) -> Iterator[list[log_pb2.Entry]]:

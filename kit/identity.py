@@ -39,6 +39,7 @@ from joserfc.jwk import ECKey
 
 from kit.authority import SUBJECT
 from kit.errors import Unauthenticated, Unavailable
+from kit.suites import OURS
 
 MOST_CHARACTERS = 6 * 1024
 """Of a token: gRPC turns metadata away by chance above 8 KiB, and other headers need some."""
@@ -259,12 +260,12 @@ class Verifier:
     """Knows whom a token names, if the issuer made it for this node."""
 
     def __init__(
-        self, issuer: str, audience: str, keys: Keys, *, index: Callable[[str, str], bytes],
+        self, issuer: str, audience: str, keys: Keys, *, person_key: bytes,
         clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
-        """`index`: a keyed hash, the same at all services of the node: `Sealer.index`."""
+        """`person_key`: makes names of subjects, the same at all services of the node."""
         self._issuer, self._audience, self._keys = issuer, audience, keys
-        self._index, self._clock = index, clock
+        self._person_key, self._clock = person_key, clock
         self._remembered: dict[bytes, tuple[Identity, float]] = {}
         """By the SHA-256 of a token: whom it names, and until when that is taken from here."""
 
@@ -333,7 +334,7 @@ class Verifier:
             return subject
         if not (0 < len(subject) <= MOST_SUBJECT and subject.isascii() and subject.isprintable()):
             raise SubjectMalformed()
-        digest = self._index("subject", f"{self._issuer}\n{subject}")
+        digest = OURS.mac(self._person_key, f"{self._issuer}\n{subject}".encode())
         return f"persons/{UUID(bytes=digest[:16])}"
 
     def _remember(self, digest: bytes, found: tuple[Identity, float]) -> None:

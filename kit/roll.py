@@ -42,6 +42,16 @@ class Enrolment:
     """Whether the member was not on the roll before."""
 
 
+def erased(entries: Sequence[log_pb2.Entry]) -> list[UUID]:
+    """The members of whom membership says that nothing personal shall be left."""
+    latest = {entry.id: entry for entry in entries if entry.kind == "members"}
+    return [
+        UUID(bytes=id_)
+        for id_, entry in latest.items()
+        if section_of(PublicState, entry.public).state == membership_pb2.Member.ERASED
+    ]
+
+
 class Roll:
     def __init__(self, conn: "Connection | Pool") -> None:
         self._conn = conn

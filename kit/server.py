@@ -34,7 +34,7 @@ from kit.offices import Offices
 from kit.organizations import Organization
 from kit.records import CHANNELS, LOCAL, Kind
 from kit.rpc import CHANNEL_OPTIONS, Doorkeeper, Gate, RefusalInterceptor
-from kit.sealing import Sealer
+from kit.sealing import FileKeys, Keyring
 from smartunion.event.v1 import log_pb2
 from smartunion.event.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
 from smartunion.event.v1.log_pb2_grpc import add_LogServiceServicer_to_server
@@ -74,7 +74,7 @@ class Parts:
     pool: Pool
     carrier: Carrier
     publisher: Publisher
-    sealer: Sealer
+    keyring: Keyring
     offices: Offices
     """Who holds which office at this node."""
     peers: dict[str, grpc.aio.Channel]
@@ -127,9 +127,9 @@ async def run(
     }
     metadata = (("authorization", f"Bearer {tokens.sign(key, name)}"),)
     async with connect(settings.database_url, KIT_MIGRATIONS, migrations) as pool:
-        sealer = Sealer(settings.secret("data.key"))
+        keyring = await Keyring.open(pool, FileKeys(settings.secrets / "data.key"))
         held = Offices(pool, settings.node, known=name == OWNER or OWNER not in peers)
-        parts = Parts(settings, pool, carrier, publisher, sealer, held, peers, metadata)
+        parts = Parts(settings, pool, carrier, publisher, keyring, held, peers, metadata)
         assembly = await assemble(parts)
         await held.refresh()
         copies = Copies(pool, settings.node, name, kinds, peers["sync"], metadata, carrier)
@@ -146,7 +146,9 @@ async def run(
         served = [*assembly.services, (add_LogServiceServicer_to_server, log_servicer),
                   (add_AccessServiceServicer_to_server, access_servicer)]  # fmt: skip
         keys = Keys(settings.issuer, settings.jwks)
-        verifier = Verifier(settings.issuer, settings.audience, keys, index=sealer.index)
+        verifier = Verifier(
+            settings.issuer, settings.audience, keys, person_key=settings.secret("person.key")
+        )
         allowances = Allowances(settings.limits)
         interceptor = RefusalInterceptor(
             domain=f"{name}.smartunion.org",

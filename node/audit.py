@@ -2,21 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
-import asyncpg
 import typer
 
 from kit import audit, chain
 from kit.chain import BEGINNING, Head
 from kit.ids import uuid_of
-from node import config as configs
-from node.problems import HeadsMalformed, NodeDown
-
-T = TypeVar("T")
+from node import databases
+from node.problems import HeadsMalformed
 
 app = typer.Typer(help="The audit trail (审计) of a node: check it.", no_args_is_help=True)
 
@@ -49,7 +46,7 @@ def verify(
             return fault
 
     whole = True
-    for service, found in asyncio.run(_each(config, judged)).items():
+    for service, found in asyncio.run(databases.each(config, judged)).items():
         typer.echo(f"{service}: {found}")
         whole = whole and not isinstance(found, chain.Fault)
     if not whole:
@@ -70,7 +67,7 @@ def heads(
     async def kept(service: str, conn: Any) -> list[tuple[int, str]]:
         return await kept_heads(conn, wanted)
 
-    typer.echo(json.dumps(asyncio.run(_each(config, kept)), indent=1))
+    typer.echo(json.dumps(asyncio.run(databases.each(config, kept)), indent=1))
 
 
 def read_heads(text: str) -> dict[str, list[Head]]:
@@ -82,31 +79,6 @@ def read_heads(text: str) -> dict[str, list[Head]]:
         }
     except (ValueError, TypeError, AttributeError):
         raise HeadsMalformed() from None
-
-
-def _databases(config: Path) -> Mapping[str, str]:
-    """The DSN of each service of a node that is up.  Raises NodeDown."""
-    try:
-        text = (configs.load(config).data / "endpoints.json").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NodeDown(config=config) from None
-    found: Mapping[str, str] = json.loads(text)["postgres"]
-    return found
-
-
-async def _each(config: Path, ask: Callable[[str, Any], Awaitable[T]]) -> dict[str, T]:
-    """What each service's database answers.  Raises NodeDown."""
-    found = {}
-    for service, dsn in _databases(config).items():
-        try:
-            conn = await asyncpg.connect(dsn)
-        except OSError:  # the file was left by a node that was killed
-            raise NodeDown(config=config) from None
-        try:
-            found[service] = await ask(service, conn)
-        finally:
-            await conn.close()
-    return found
 
 
 async def kept_heads(conn: Any, origin: UUID) -> list[tuple[int, str]]:

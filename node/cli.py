@@ -18,7 +18,7 @@ from rich.console import Console
 from kit.errors import Refusal
 from kit.ids import uuid7
 from kit.telemetry import setup_logging
-from node import audit, cards, keys, supervisor
+from node import audit, cards, keys, rotation, supervisor
 from node import config as configs
 from node.issuer import LIFETIME, DevelopmentIssuer
 from node.problems import ConfigExists, DevelopmentIssuerOff
@@ -35,6 +35,7 @@ network = typer.Typer(help="Four nodes on this machine, joined.", no_args_is_hel
 app.add_typer(network, name="network")
 app.add_typer(cards.app, name="card")
 app.add_typer(audit.app, name="audit")
+app.add_typer(rotation.app, name="keys")
 
 Config = Annotated[Path, typer.Option("--config", help="The TOML file of the node.")]
 Build = Annotated[Path, typer.Option("--build", help="The folder for all that is made.")]

@@ -1,10 +1,17 @@
 """One database for each service, with a role of its own that reaches no other."""
 
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from node.problems import DatabaseTooOld, DatabaseUnreachable
+from node import config as configs
+from node.problems import DatabaseTooOld, DatabaseUnreachable, NodeDown
+
+T = TypeVar("T")
 
 OLDEST = 16
 """The first version of PostgreSQL whose grants say whether a role may be taken on."""
@@ -40,6 +47,31 @@ async def connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
         await connection.close()
         raise DatabaseTooOld(version=version, oldest=OLDEST)
     return connection
+
+
+def of_node(config: Path) -> Mapping[str, str]:
+    """The DSN of each service of a node that is up.  Raises NodeDown."""
+    try:
+        text = (configs.load(config).data / "endpoints.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NodeDown(config=config) from None
+    found: Mapping[str, str] = json.loads(text)["postgres"]
+    return found
+
+
+async def each(config: Path, ask: Callable[[str, Any], Awaitable[T]]) -> dict[str, T]:
+    """What each service's database answers.  Raises NodeDown."""
+    found = {}
+    for service, dsn in of_node(config).items():
+        try:
+            conn = await asyncpg.connect(dsn)
+        except OSError:  # the file was left by a node that was killed
+            raise NodeDown(config=config) from None
+        try:
+            found[service] = await ask(service, conn)
+        finally:
+            await conn.close()
+    return found
 
 
 async def drop(dsn: str, name: str) -> None:

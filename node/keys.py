@@ -3,7 +3,9 @@
 data/node-id                    UUIDv7
 data/secrets/                   0700, every file 0600
   node.key data.key token.key   32 bytes in hex: signs the node's logs (the seed of an Ed25519
-                                key); seals personal data; makes tokens of the services
+                                key); wraps the keys that seal personal data, the first of several
+                                lines, and unwraps, all of them; makes tokens of the services
+  person.key                    the same: makes names of what the issuer calls people; never changed
   issuer.key issuer.jwks        of the development issuer: its P-256 key, and the public one
   postgres/<role>               the password of a role
   nats/operator.seed            signs accounts     nats/account.seed   signs the node's users
@@ -56,7 +58,7 @@ def write(file: Path, text: str) -> None:
 
 def node_keys(folder: Path) -> None:
     """Make the three secrets of 32 bytes that are missing in `folder`."""
-    for name in ("node.key", "data.key", "token.key"):
+    for name in ("node.key", "data.key", "token.key", "person.key"):
         keep(folder / name, lambda: secrets.token_hex(32))
 
 

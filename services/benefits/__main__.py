@@ -43,8 +43,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 async def assemble(settings: Settings, parts: Parts) -> Assembly:
     """The parts of benefits."""
     means = Means(
-        database=Database(parts.pool, lambda conn: Store(conn, parts.sealer, settings.node)),
-        reads=Reads(parts.pool, settings.node),
+        database=Database(parts.pool, lambda conn: Store(conn, parts.keyring, settings.node)),
+        reads=Reads(parts.pool, parts.keyring, settings.node),
         node=settings.node,
         home=await seeded(settings.organization, parts.pool),
         key=Ed25519PrivateKey.from_private_bytes(settings.secret("node.key")),
@@ -56,11 +56,11 @@ async def assemble(settings: Settings, parts: Parts) -> Assembly:
     verification = Verification(means, keys, list_age=timedelta(days=settings.list_days))
     lists = Lists(means)
     programmes = Programmes(means, keys)
-    coupons = Coupons(means, parts.sealer)
+    coupons = Coupons(means, parts.keyring)
     members = Follower(
         parts.pool, settings.node, "benefits", peer="membership", channel="records",
         stub=parts.peers["membership"], metadata=parts.metadata, carrier=parts.carrier,
-        effect=enrolling(means, parts.sealer),
+        effect=enrolling(means, parts.keyring),
     )  # fmt: skip
     return Assembly(
         home=means.home,

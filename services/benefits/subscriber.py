@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from kit.db import Connection
 from kit.follower import Effect
 from kit.records import Kind
-from kit.roll import Roll
-from kit.sealing import Sealer
+from kit.roll import Roll, erased
+from kit.sealing import Keyring
 from services.benefits.events import CARDS, COUPONS, PROGRAMMES, SHARED_STATUS_LISTS, STATUS_LISTS
 from services.benefits.store import Store
 from services.benefits.usecases import Means, cards
@@ -15,13 +15,16 @@ from smartunion.event.v1 import log_pb2
 KINDS: tuple[Kind, ...] = (CARDS, STATUS_LISTS, SHARED_STATUS_LISTS, PROGRAMMES, COUPONS)
 
 
-def enrolling(means: Means, sealer: Sealer) -> Effect:
-    """What membership's entries lead to: the roll is kept, and cards follow it."""
+def enrolling(means: Means, keyring: Keyring) -> Effect:
+    """What membership's entries lead to: the roll is kept, and cards follow it; of who is erased,
+    nothing is said any more."""
 
     async def enrol(conn: Connection, entries: Sequence[log_pb2.Entry]) -> None:
-        enrolments = await Roll(conn).put(entries)
+        enrolments, gone = await Roll(conn).put(entries), erased(entries)
+        store = Store(conn, keyring, means.node)
+        if gone:
+            await store.cards.erase(gone)
         if enrolments:
-            store = Store(conn, sealer, means.node)
             await cards.follow(store, enrolments, node=means.node, at=means.clock())
 
     return enrol

@@ -39,8 +39,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Assembly:
     """The parts of membership."""
     means = Means(
-        database=Database(parts.pool, lambda conn: Store(conn, parts.sealer, settings.node)),
-        reads=Reads(parts.pool, parts.sealer, settings.node),
+        database=Database(parts.pool, lambda conn: Store(conn, parts.keyring, settings.node)),
+        reads=Reads(parts.pool, parts.keyring, settings.node),
         node=settings.node,
         home=await seeded(settings.organization, parts.pool),
         committed=parts.publisher.wake.set,
@@ -62,7 +62,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
                 IdentityServicer(applications, Bindings(means)),
             ),
         ],
-        background=[Importer(means, progress, parts.pool, parts.sealer).run],
+        background=[Importer(means, progress, parts.pool, parts.keyring).run],
     )
 
 

@@ -35,8 +35,8 @@ def announce(fact: domain.Fact) -> Message:
             )
         case domain.ApplicationRejected(application=application, organization=organization):
             return pb.ApplicationRejected(application=application, organization=organization)
-        case domain.MemberAdmitted(member=member, organization=organization):
-            return pb.MemberAdmitted(member=member, organization=organization)
+        case domain.MemberAdmitted() | domain.MemberLeft() | domain.MemberErased():
+            return _of_members(fact)
         case _:
             assert_never(fact)
 
@@ -52,6 +52,19 @@ def announce_here(fact: OfficeFact | BindingFact) -> Message:
             return pb.IdentityBound(binding=binding, member=member)
         case bindings.IdentityUnbound(binding=binding, member=member):
             return pb.IdentityUnbound(binding=binding, member=member)
+        case _:
+            assert_never(fact)
+
+
+def _of_members(fact: domain.MemberAdmitted | domain.MemberLeft | domain.MemberErased) -> Message:
+    facts = {"member": fact.member, "organization": fact.organization}
+    match fact:
+        case domain.MemberAdmitted():
+            return pb.MemberAdmitted(**facts)
+        case domain.MemberLeft():
+            return pb.MemberLeft(**facts)
+        case domain.MemberErased():
+            return pb.MemberErased(**facts)
         case _:
             assert_never(fact)
 

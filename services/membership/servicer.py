@@ -13,7 +13,7 @@ from kit.rpc import Context, call_of, caller, check_enum, page_of, uuid_in
 from services.membership.domain import identity
 from services.membership.domain.bindings import Binding
 from services.membership.domain.identity import Person
-from services.membership.domain.members import Application, Member
+from services.membership.domain.members import Application, Ground, Member
 from services.membership.domain.officers import Office, TermUnreadable
 from services.membership.domain.rosters import Roster
 from services.membership.domain.rows import RowResult
@@ -118,6 +118,21 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
     ) -> pb.SearchMembersResponse:
         found = await self._members.search(request.id_number)
         return pb.SearchMembersResponse(members=map(_member, found))
+
+    async def EndMembership(self, request: pb.EndMembershipRequest, context: Context) -> pb.Member:
+        member = await self._members.end(
+            uuid_in(request.name, "members"), call=call_of(request, request.request_id)
+        )
+        return _member(member)
+
+    async def EraseMember(self, request: pb.EraseMemberRequest, context: Context) -> pb.Member:
+        check_enum(request.ground, Ground, field="ground")
+        member = await self._members.erase(
+            uuid_in(request.name, "members"),
+            ground=Ground(request.ground),
+            call=call_of(request, request.request_id),
+        )
+        return _member(member)
 
     async def AppointOfficer(
         self, request: pb.AppointOfficerRequest, context: Context
@@ -310,6 +325,8 @@ def _member(member: Member) -> pb.Member:
         state=member.state.name,
         approval_date=member.approval_date.isoformat() if member.approval_date else "",
         approval_number=member.approval_number,
+        erase_time=member.erase_time,
+        erase_ground=member.erase_ground.name if member.erase_ground else None,
         version=member.header.version,
         provenance=_provenance(member.header),
     )

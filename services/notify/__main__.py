@@ -19,13 +19,13 @@ from services.notify.servicer import MyInboxServicer, MyVoiceServicer, NotifySer
 from services.notify.store import Reads, Store
 from services.notify.store.figures import figures
 from services.notify.store.voices import Keys
-from services.notify.subscriber import KINDS, enrol
+from services.notify.subscriber import KINDS, enrolling
 from services.notify.usecases import Means
 from services.notify.usecases.bell import Bell
 from services.notify.usecases.counts import Counting
 from services.notify.usecases.inbox import Inboxes
 from services.notify.usecases.notices import Notices
-from services.notify.usecases.voices import Voices
+from services.notify.usecases.voices import Forgetting, Voices
 from smartunion.notify.v1 import notify_pb2_grpc as grpc_pb
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -41,7 +41,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Assembly:
     """The parts of notify."""
-    keys = Keys(parts.sealer, settings.secret("node.key"))
+    keys = Keys(parts.keyring, settings.secret("node.key"))
     reads = Reads(parts.pool, keys, settings.node)
     bell = Bell(reads, stop)
 
@@ -59,7 +59,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     members = Follower(
         parts.pool, settings.node, "notify", peer="membership", channel="records",
         stub=parts.peers["membership"], metadata=parts.metadata, carrier=parts.carrier,
-        effect=enrol,
+        effect=enrolling(keys, settings.node),
     )  # fmt: skip
     node_keys = NodeKeys(parts.peers["sync"], parts.metadata)
     voices = Voices(means, node_keys)
@@ -70,7 +70,13 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
             (grpc_pb.add_MyVoiceServiceServicer_to_server, MyVoiceServicer(voices)),
             (grpc_pb.add_MyInboxServiceServicer_to_server, MyInboxServicer(Inboxes(means, bell))),
         ],
-        background=[members.run, node_keys.run, bell.run, Counting(means).run],
+        background=[
+            members.run,
+            node_keys.run,
+            bell.run,
+            Counting(means).run,
+            Forgetting(means).run,
+        ],
         figures=partial(figures, parts.pool, settings.node),
     )
 

@@ -1,5 +1,6 @@
 """What notify announces, and the section `public` of its records: the only way out."""
 
+from datetime import datetime
 from typing import Any, assert_never
 from uuid import UUID
 
@@ -188,6 +189,25 @@ def reply_change(voice: Voice, step: Step, *, salt: str, sealed: bytes) -> Chang
         voice=voice.name, organization=f"organizations/{step.office.organization}"
     )
     return _change(REPLIES, voice, step, event, salt=salt, sealed=sealed)
+
+
+def emptied_change(kind: Kind, handling: Any, *, at: datetime) -> Change:
+    """The line of the log for a handling, or a reply, whose sealed text is erased.
+
+    Args:
+        handling: its row: id, version, hash, public.
+    """
+    public = PublicHandling.FromString(handling["public"])
+    public.ClearField("sealed_text")
+    event = pb.VoiceErased(
+        voice=f"voices/{UUID(bytes=public.voice)}",
+        organization=f"organizations/{UUID(bytes=public.organization)}",
+    )
+    return Change(
+        kind=kind, id=handling["id"], version=handling["version"] + 1,
+        before=handling["hash"], public=public.SerializeToString(deterministic=True), event=event,
+        event_time=at,
+    )  # fmt: skip
 
 
 def _change(

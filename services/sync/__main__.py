@@ -55,7 +55,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         display_name=settings.node_name, level=settings.level, public_key=public_key,
     )  # fmt: skip
     sync = Sync(
-        parts.pool, parts.sealer, own, signer=key,
+        parts.pool, parts.keyring, own, signer=key,
         admit=lambda node, user_key: children.admit(node, user_key),
         nats_url=settings.nats_public_url, services=tuple(parts.peers),
         wake=parts.publisher.wake.set,

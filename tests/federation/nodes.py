@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -17,7 +18,7 @@ from kit import config
 from kit.config import CannotServe
 from kit.ids import uuid7
 from kit.rpc import CHANNEL_OPTIONS
-from kit.sealing import Sealer
+from kit.sealing import FileKeys, Keyring
 from node import databases, ports
 from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as benefits
@@ -131,8 +132,12 @@ class Node:
         seed = (self.folder / "secrets" / "node.key").read_text()
         return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed))
 
-    def sealer(self) -> Sealer:
-        return Sealer(bytes.fromhex((self.folder / "secrets" / "data.key").read_text()))
+    async def opened(self, sealed: bytes, place: str) -> str:
+        """What its sync sealed for itself."""
+        conn = await asyncpg.connect(self.databases["sync"])
+        keyring = await Keyring.open(conn, FileKeys(self.folder / "secrets" / "data.key"))
+        await conn.close()
+        return keyring.node.open(sealed, place).decode()
 
     async def network(self) -> dict[str, sync_pb2.NetworkNode]:
         """GetNetwork, by division code."""
@@ -185,7 +190,7 @@ async def make(
     """A node with databases of its own on the server of `postgres`."""
     node_id = uuid7()
     (folder / "secrets").mkdir(parents=True)
-    for name in ("node.key", "data.key", "token.key"):
+    for name in ("node.key", "data.key", "token.key", "person.key"):
         (folder / "secrets" / name).write_text(secrets.token_hex(32))
     names = (*services, "sync")
     made = {

@@ -232,7 +232,7 @@ async def test_a_child_compares_only_what_lies_below_it(line: Line) -> None:
     conn = await plain(line.city.databases["sync"])
     sealed = await conn.fetchval("SELECT link_token FROM uplink")
     await conn.close()
-    token = line.city.sealer().open(sealed, "uplink.link_token").decode()
+    token = await line.city.opened(sealed, "uplink.link_token")
     metadata = (("authorization", f"Bearer {token}"),)
 
     async def compare(origin: UUID, service: str = "things", *prefixes: str) -> str:

@@ -186,4 +186,4 @@ async def link_token(node: Node) -> str:
     conn = await plain(node.databases["sync"])
     sealed = await conn.fetchval("SELECT link_token FROM uplink")
     await conn.close()
-    return node.sealer().open(sealed, "uplink.link_token").decode()
+    return await node.opened(sealed, "uplink.link_token")

@@ -207,7 +207,7 @@ async def pusher(line: Line) -> Any:
     conn = await nodes.plain(line.city.databases["sync"])
     sealed = await conn.fetchval("SELECT link_token FROM uplink")
     await conn.close()
-    token = line.city.sealer().open(sealed, "uplink.link_token").decode()
+    token = await line.city.opened(sealed, "uplink.link_token")
 
     async def push(frame: frame_pb2.Frame) -> str:
         """Why it was refused; empty if it was not."""

@@ -411,7 +411,7 @@ async def link_token(child: Node) -> tuple[tuple[str, str], ...]:
     conn = await plain(child.databases["sync"])
     sealed = await conn.fetchval("SELECT link_token FROM uplink")
     await conn.close()
-    token = child.sealer().open(sealed, "uplink.link_token").decode()
+    token = await child.opened(sealed, "uplink.link_token")
     return (("authorization", f"Bearer {token}"),)
 
 

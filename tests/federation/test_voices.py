@@ -16,6 +16,7 @@ from kit.records import CERTIFICATE
 from kit.rpc import CHANNEL_OPTIONS
 from node.proxy import Proxy
 from smartunion.event.v1 import log_pb2
+from smartunion.membership.v1 import membership_pb2
 from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceStub
 from smartunion.notify.v1 import notify_pb2 as pb
 from smartunion.sync.v1 import frame_pb2, sync_pb2
@@ -153,6 +154,55 @@ async def test_a_voice_is_read_as_far_as_it_was_passed_on_and_the_answer_comes_d
     assert [step.text for step in between.steps] == ["县里无权处理", "请省里协调", ""]
     back = await seen(county, voice, lambda found: found.state == pb.Voice.ANSWERED)
     assert back.steps[-1].text == "已责令补发，月底到账。"
+
+
+async def test_what_an_erased_member_said_is_gone_as_far_up_as_it_was_passed_on(
+    levels: Levels,
+) -> None:
+    county, city, province = levels.county, levels.city, levels.province
+    async with at_desk(levels.nodes[2]) as desk:
+        member = (await desk.approve(await desk.apply(9_000, parent=HOME))).member
+
+        async def raised() -> str:
+            return (await county.raise_(WORDS, by=member)).name
+
+        voice = await eventually(raised, within=20)
+        await passed_on(county, voice, "县里无权处理")
+        await seen(city, voice, lambda found: found.text == WORDS)
+        await passed_on(city, voice, "请省里协调")
+        await seen(province, voice, lambda found: found.text == WORDS)
+        await province.answer(voice, "已责令补发。")
+        for above in (city, county):
+            await seen(above, voice, lambda found: found.state == pb.Voice.ANSWERED)
+        assert await texts(levels, voice) == [3, 2, 2]
+        await desk.ask(membership_pb2.EndMembershipRequest(name=member))
+        await desk.ask(membership_pb2.EraseMemberRequest(name=member, ground="PURPOSE_ENDED"))
+    for level in (county, city, province):
+        found = await seen(level, voice, lambda found: not found.text)
+        assert (found.state, found.member) == (pb.Voice.ANSWERED, "")
+        assert [step.level for step in found.steps] == ["county", "city", "province"]
+
+    async def forgotten() -> None:
+        assert await texts(levels, voice) == [0, 0, 0]
+
+    await eventually(forgotten, within=30)
+
+
+async def texts(levels: Levels, voice: str) -> list[int]:
+    """How many texts about a voice can still be read at each level, from the county up."""
+    found = []
+    for counter in (levels.county, levels.city, levels.province):
+        seen = await counter.ask(pb.GetVoiceRequest(name=voice))
+        kept = await counter.pool.fetchval(
+            """
+            SELECT count(*) FROM handling_texts JOIN handlings ON id = handling WHERE voice = $1
+            """,
+            UUID(voice.partition("/")[2]),
+        )
+        readable = sum(1 for step in seen.steps if step.text)
+        assert bool(kept) <= bool(readable)
+        found.append(readable)
+    return found
 
 
 async def closed_at(node: Node) -> dict[str, tuple[int, int]]:

@@ -49,6 +49,14 @@ class Changes:
         made = await self._ask((await self.CreateApplication())[0])
         return membership_pb2.RejectApplicationRequest(name=made.name, reason="重复"), ""
 
+    async def EndMembership(self) -> Asked:  # noqa: N802
+        application = await self._ask((await self.ApproveApplication())[0])
+        return membership_pb2.EndMembershipRequest(name=application.member), ""
+
+    async def EraseMember(self) -> Asked:  # noqa: N802
+        left = await self._ask((await self.EndMembership())[0])
+        return membership_pb2.EraseMemberRequest(name=left.name, ground="PURPOSE_ENDED"), ""
+
     async def AppointOfficer(self) -> Asked:  # noqa: N802
         office = membership_pb2.Office(holder=f"officers/{uuid4()}", role="AUDITOR")
         return membership_pb2.AppointOfficerRequest(parent=STREET, office=office), ""

@@ -55,7 +55,7 @@ async def make_settings(postgres: str, template: str, folder: Path) -> Settings:
     name = f"membership_{uuid4().hex}"
     await conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     await conn.close()
-    for key in ("data.key", "token.key", "node.key"):
+    for key in ("data.key", "token.key", "node.key", "person.key"):
         (folder / key).write_text(secrets.token_hex(32))
     node = uuid7()
     return Settings(

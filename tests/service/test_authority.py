@@ -290,6 +290,9 @@ async def record(node: Node) -> None:
 
     await eventually(carded)
     await eventually(raised)
+    leaving = (await node.ask(applying(4))).name
+    request = membership_pb2.ApproveApplicationRequest(name=leaving)
+    made["leaving"] = (await node.ask(request)).member
 
 
 def a_programme(node: Node, parent: str) -> Any:
@@ -322,7 +325,7 @@ COLLECTIONS = {
     "RevokeCard": "cards", "GetCard": "cards", "GetProgramme": "programmes",
     "OpenProgramme": "programmes", "GetNotice": "notices",
     "GetVoice": "voices", "PassOnVoice": "voices", "AnswerVoice": "voices",
-    "CloseVoice": "voices",
+    "CloseVoice": "voices", "EndMembership": "leaving",
 }  # fmt: skip
 """Whose name a request bears; the parent of the others is the street."""
 SHOWING = ("SearchMembers", "ListProgrammes")
@@ -338,6 +341,9 @@ def a_request(node: Node, method: MethodDescriptor) -> Any:
         "CreateNotice": a_notice(street),
         "AppointOfficer": membership_pb2.AppointOfficerRequest(parent=street, office=office),
         "SearchMembers": membership_pb2.SearchMembersRequest(id_number=an_id_number(2)),
+        "EraseMember": membership_pb2.EraseMemberRequest(
+            name=node.records["leaving"], ground="PURPOSE_ENDED"
+        ),
     }
     if method.name in whole:
         return whole[method.name]

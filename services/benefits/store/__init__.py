@@ -6,7 +6,7 @@ from kit.calls import Calls
 from kit.db import Connection, Pool
 from kit.log import Outbox
 from kit.roll import Roll
-from kit.sealing import Sealer
+from kit.sealing import Keyring
 from kit.tree import Organizations
 from services.benefits.store.cards import Cards
 from services.benefits.store.coupons import Coupons
@@ -17,26 +17,26 @@ from services.benefits.store.programmes import Drafts, Programmes, Stocks
 class Store:
     """One transaction: all repositories on one connection, committed or undone together."""
 
-    def __init__(self, conn: Connection, sealer: Sealer, node: UUID) -> None:
+    def __init__(self, conn: Connection, keyring: Keyring, node: UUID) -> None:
         self.organizations = Organizations(conn)
         self.roll = Roll(conn)
-        self.cards = Cards(conn, node)
+        self.cards = Cards(conn, keyring, node)
         self.lists = Lists(conn, node)
         self.programmes = Programmes(conn, node)
         self.drafts = Drafts(conn, node)
         self.stocks = Stocks(conn, node)
         self.coupons = Coupons(conn, node)
-        self.calls = Calls(conn, sealer)
+        self.calls = Calls(conn, keyring)
         self.outbox = Outbox(conn)
 
 
 class Reads:
     """What is only read: each statement on a connection of its own, without a transaction."""
 
-    def __init__(self, pool: Pool, node: UUID) -> None:
+    def __init__(self, pool: Pool, keyring: Keyring, node: UUID) -> None:
         self.organizations = Organizations(pool)
         self.roll = Roll(pool)
-        self.cards = Cards(pool, node)
+        self.cards = Cards(pool, keyring, node)
         self.lists = Lists(pool, node)
         self.programmes = Programmes(pool, node)
         self.drafts = Drafts(pool, node)

@@ -10,6 +10,7 @@ from kit.authority import Scope
 from kit.db import Connection, Pool
 from kit.log import Change
 from kit.rows import PATH, RECORD, WITHIN, certificate, columns_of, header_of
+from kit.sealing import KEY, Keyring
 from services.benefits.domain.cards import Card, CardNotFound, CardState
 from smartunion.benefits.v1.records_pb2 import PublicCard
 
@@ -17,16 +18,17 @@ FEWEST_INDEXES = 2**20
 """Indexes are drawn from so many, and from twice as many while most of them are taken."""
 
 CARD = f"""
-    SELECT {RECORD}, {PATH}, certificate, reason, revoker
+    SELECT {RECORD}, {PATH}, certificate, reason, revoker, {KEY}
       FROM cards record
       LEFT JOIN revocations ON card = record.id AND record.origin = $1
+      LEFT JOIN data_keys ON data_keys.id = record.member AND record.origin = $1
       {certificate("records")}
 """
 
 
 class Cards:
-    def __init__(self, conn: "Connection | Pool", node: UUID) -> None:
-        self._conn, self._node = conn, node
+    def __init__(self, conn: "Connection | Pool", keyring: Keyring, node: UUID) -> None:
+        self._conn, self._keyring, self._node = conn, keyring, node
 
     async def get(self, card: UUID, *, scope: Scope, lock: str = "") -> Card:
         """The record of the latest owner.  Raises CardNotFound, OutsideScope."""
@@ -122,14 +124,14 @@ class Cards:
         """New states of own cards."""
         rows = [
             (*columns_of(card, change)[1:], card.organization, card.state,
-             card.revoke_reason, card.revoker)
+             await self._sealed_reason(card), card.revoker)
             for card, change in zip(cards, changes, strict=True)
         ]  # fmt: skip
         await self._conn.execute(
             """
             WITH line AS (
                 SELECT * FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[],
-                                     $7::uuid[], $8::smallint[], $9::text[], $10::text[])
+                                     $7::uuid[], $8::smallint[], $9::bytea[], $10::text[])
                   AS line(id, owner_epoch, version, hash, public, organization, state, reason,
                           revoker)
             ), record AS (
@@ -144,6 +146,29 @@ class Cards:
             self._node, *zip(*rows, strict=True),
         )  # fmt: skip
 
+    async def erase(self, members: Sequence[UUID]) -> None:
+        """Destroy the keys of members, and why their cards were revoked."""
+        await self._conn.execute(
+            """
+            WITH keys AS (
+                DELETE FROM data_keys WHERE id = ANY ($2)
+            )
+            UPDATE revocations SET reason = NULL FROM cards
+             WHERE card = cards.id AND cards.origin = $1 AND cards.member = ANY ($2)
+            """,
+            self._node, members,
+        )  # fmt: skip
+
+    async def _sealed_reason(self, card: Card) -> bytes | None:
+        if not card.revoke_reason:
+            return None
+        sealer = await self._keyring.of(self._conn, card.member)
+        return sealer.seal(card.revoke_reason.encode(), _place(card.id))
+
+    def _reason(self, row: Any) -> str:
+        sealed = row["reason"]
+        return ((sealed and self._keyring.unseal(row, sealed, _place(row["id"]))) or b"").decode()
+
     def _of(self, row: Any) -> Card:
         public = PublicCard.FromString(row["public"])
         revoked = public.HasField("revoke_time")
@@ -153,5 +178,9 @@ class Cards:
             state=CardState(public.state), status_index=public.status_index,
             issue_time=public.issue_time.ToDatetime(UTC),
             revoke_time=public.revoke_time.ToDatetime(UTC) if revoked else None,
-            revoke_reason=row["reason"] or "", revoker=row["revoker"] or "",
+            revoke_reason=self._reason(row), revoker=row["revoker"] or "",
         )  # fmt: skip
+
+
+def _place(card: UUID) -> str:
+    return f"revocations.reason/{card}"

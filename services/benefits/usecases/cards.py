@@ -1,6 +1,7 @@
 """Cards: issued as members come, revoked as they go or by an officer, shown by their holders."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -54,12 +55,12 @@ class Cards:
         async with self._means.database.transaction() as store:
             card = await store.cards.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Card):
-                return earlier
+                return replace(earlier, revoke_reason=card.revoke_reason)
             revoked, fact = card.revoke(by=call.caller, reason=reason, at=self._means.clock())
             change = events.of_card(revoked, fact)
             await store.cards.save_all([revoked], [change])
             await store.outbox.put(change)
-            await store.calls.answer(call, revoked)
+            await store.calls.answer(call, replace(revoked, revoke_reason=""))
         self._means.committed()
         self._means.revoked.set()
         return revoked

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from kit.ids import uuid_of
 from kit.rpc import Call, Page
-from kit.sealing import Sealer
+from kit.sealing import Keyring
 from services.benefits import events
 from services.benefits.domain.coupons import Coupon, CouponUnknown
 from services.benefits.domain.programmes import Programme
@@ -16,13 +16,13 @@ Held = tuple[Coupon, Programme]
 
 
 class Coupons:
-    def __init__(self, means: Means, sealer: Sealer) -> None:
-        """`sealer`: its index vouches for codes, so that none is kept."""
-        self._means, self._sealer = means, sealer
+    def __init__(self, means: Means, keyring: Keyring) -> None:
+        """`keyring`: its index vouches for codes, so that none is kept."""
+        self._means, self._keyring = means, keyring
 
     def code_of(self, coupon: UUID) -> str:
         """What the merchant scans: the id, and 15 bytes that only this node can make."""
-        mac = self._sealer.index("coupon", str(coupon))[:15]
+        mac = self._keyring.index("coupon", str(coupon))[:15]
         return f"{coupon}.{base64.urlsafe_b64encode(mac).decode()}"
 
     def coupon_in(self, code: str) -> UUID:

@@ -62,6 +62,19 @@ class ApplicationWaits(AlreadyExists):
     chinese = "您的 {application} 正在等待审批；请勿重复申请"
 
 
+class MembershipEnded(FailedPrecondition):
+    message = "{member} is {state}; only a membership that is ACTIVE can end"
+    chinese = "{member} 的状态是 {state}；只有在籍（ACTIVE）的会籍可以终止"
+
+
+class MembershipLasts(FailedPrecondition):
+    message = (
+        "{member} is ACTIVE, so the union needs the personal data; end the membership first, and "
+        "then erase"
+    )
+    chinese = "{member} 仍在籍（ACTIVE），工会履职需要其个人信息；请先终止会籍，再删除个人信息"
+
+
 class RejectReasonLength(InvalidArgument):
     field = "reason"
     message = "a reason that the applicant is told has 1 to 500 characters, not {length}"
@@ -81,6 +94,18 @@ class MemberState(IntEnum):
 
     ACTIVE = 1
     LEFT = 2
+    ERASED = 3
+
+
+class Ground(IntEnum):
+    """Why personal data is erased: the cases of article 47 PIPL, with the numbers of the contract.
+    No text, which might hold what was to be erased."""
+
+    PURPOSE_ENDED = 1
+    RETENTION_ENDED = 2
+    CONSENT_WITHDRAWN = 3
+    UNLAWFUL = 4
+    OTHER_LAW = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +137,28 @@ class MemberAdmitted:
     occur_time: datetime
 
 
-Fact = ApplicationCreated | ApplicationApproved | ApplicationRejected | MemberAdmitted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberLeft:
+    member: str
+    organization: str
+    occur_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberErased:
+    member: str
+    organization: str
+    occur_time: datetime
+
+
+Fact = (
+    ApplicationCreated
+    | ApplicationApproved
+    | ApplicationRejected
+    | MemberAdmitted
+    | MemberLeft
+    | MemberErased
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,15 +170,50 @@ class Member:
     organization: UUID
     state: MemberState
     person: Person | None = None
-    """None in a copy, as are the fields that follow."""
+    """None in a copy, as are the fields that follow, and when it is erased."""
     approval_date: date | None = None
     """The day in Beijing from which membership counts."""
     approval_number: str = ""
     """Of the approval document, if a roster gave one."""
+    erase_time: datetime | None = None
+    erase_ground: Ground | None = None
 
     @property
     def name(self) -> str:
         return f"members/{self.id}"
+
+    def leave(self, *, at: datetime) -> tuple["Member", MemberLeft]:
+        """The membership that has ended, and the fact to announce.
+
+        Raises:
+            MembershipEnded: unless it is active.
+            OwnedElsewhere: if this is a copy.
+        """
+        header = self.header.next(resource=self.name)
+        if self.state is not MemberState.ACTIVE:
+            raise MembershipEnded(member=self.name, state=self.state.name)
+        left = replace(self, header=header, state=MemberState.LEFT)
+        return left, MemberLeft(
+            member=self.name, organization=f"organizations/{self.organization}", occur_time=at
+        )
+
+    def erase(self, *, ground: Ground, at: datetime) -> tuple["Member", MemberErased]:
+        """The member without anything personal, and the fact to announce.
+
+        Raises:
+            MembershipLasts: if it is active.
+            OwnedElsewhere: if this is a copy.
+        """
+        header = self.header.next(resource=self.name)
+        if self.state is MemberState.ACTIVE:
+            raise MembershipLasts(member=self.name)
+        erased = replace(
+            self, header=header, state=MemberState.ERASED, person=None, erase_time=at,
+            erase_ground=ground,
+        )  # fmt: skip
+        return erased, MemberErased(
+            member=self.name, organization=f"organizations/{self.organization}", occur_time=at
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,11 @@ class ProxyUnlimited(InvalidArgument):
     chinese = "代办（PROXY）必须有截止时间，且最长 366 天"
 
 
+class StillInOffice(FailedPrecondition):
+    message = "{member} holds {office}; dismiss them from it first, and then end the membership"
+    chinese = "{member} 仍担任 {office}；请先免去职务，再终止会籍"
+
+
 class OfficeHeld(AlreadyExists):
     message = "{holder} is {role} there already, by {office}; dismiss that one first"
     chinese = "{holder} 已在该组织担任 {role}（{office}）；请先免去原职务"

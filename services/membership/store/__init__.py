@@ -5,7 +5,7 @@ from uuid import UUID
 from kit.calls import Calls
 from kit.db import Connection, Pool
 from kit.log import Outbox
-from kit.sealing import Sealer
+from kit.sealing import Keyring
 from kit.tree import Organizations
 from services.membership.store.bindings import Bindings
 from services.membership.store.members import Applications, Members
@@ -17,26 +17,26 @@ from services.membership.store.rosters import RosterRows, Rosters
 class Store:
     """One transaction: all repositories on one connection, committed or undone together."""
 
-    def __init__(self, conn: Connection, sealer: Sealer, node: UUID) -> None:
+    def __init__(self, conn: Connection, keyring: Keyring, node: UUID) -> None:
         self.organizations = Organizations(conn)
-        self.people = People(conn, sealer)
-        self.applications = Applications(conn, sealer, node)
-        self.members = Members(conn, sealer, node)
+        self.people = People(conn, keyring)
+        self.applications = Applications(conn, keyring, node)
+        self.members = Members(conn, keyring, node)
         self.officers = Officers(conn, node)
-        self.bindings = Bindings(conn, sealer, node)
-        self.rosters = Rosters(conn, sealer)
-        self.roster_rows = RosterRows(conn, sealer)
-        self.calls = Calls(conn, sealer)
+        self.bindings = Bindings(conn, keyring, node)
+        self.rosters = Rosters(conn, keyring)
+        self.roster_rows = RosterRows(conn, keyring)
+        self.calls = Calls(conn, keyring)
         self.outbox = Outbox(conn)
 
 
 class Reads:
     """What is only read: each statement on a connection of its own, without a transaction."""
 
-    def __init__(self, pool: Pool, sealer: Sealer, node: UUID) -> None:
+    def __init__(self, pool: Pool, keyring: Keyring, node: UUID) -> None:
         self.organizations = Organizations(pool)
-        self.applications = Applications(pool, sealer, node)
-        self.members = Members(pool, sealer, node)
+        self.applications = Applications(pool, keyring, node)
+        self.members = Members(pool, keyring, node)
         self.officers = Officers(pool, node)
-        self.rosters = Rosters(pool, sealer)
-        self.roster_rows = RosterRows(pool, sealer)
+        self.rosters = Rosters(pool, keyring)
+        self.roster_rows = RosterRows(pool, keyring)

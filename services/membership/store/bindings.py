@@ -8,14 +8,14 @@ from kit.bindings import COLUMNS
 from kit.db import Connection
 from kit.log import Change
 from kit.rows import RECORD, columns_of, header_of
-from kit.sealing import Sealer
+from kit.sealing import Keyring
 from services.membership.domain.bindings import WITHIN, Binding
 from smartunion.membership.v1.records_pb2 import PublicBinding
 
 
 class Bindings:
-    def __init__(self, conn: Connection, sealer: Sealer, node: UUID) -> None:
-        self._conn, self._sealer, self._node = conn, sealer, node
+    def __init__(self, conn: Connection, keyring: Keyring, node: UUID) -> None:
+        self._conn, self._keyring, self._node = conn, keyring, node
 
     async def lock(self) -> None:
         """Wait for other binding: attempts are counted one after the other."""
@@ -70,7 +70,7 @@ class Bindings:
             SELECT (SELECT count(*) FROM binding_attempts WHERE person = $1 AND attempt_time > $3),
                    (SELECT count(*) FROM binding_attempts WHERE id_index = $2 AND attempt_time > $3)
             """,
-            person, self._sealer.index("id_number", id_number), at - WITHIN,
+            person, self._keyring.index("id_number", id_number), at - WITHIN,
         )  # fmt: skip
         assert row is not None
         return row[0], row[1]
@@ -82,7 +82,7 @@ class Bindings:
             WITH old AS (DELETE FROM binding_attempts WHERE attempt_time <= $4)
             INSERT INTO binding_attempts VALUES ($1, $2, $3)
             """,
-            person, self._sealer.index("id_number", id_number), at, at - WITHIN,
+            person, self._keyring.index("id_number", id_number), at, at - WITHIN,
         )  # fmt: skip
 
     def _of(self, row: Any) -> Binding:

@@ -9,16 +9,17 @@ from kit.db import Connection, Pool
 from kit.headers import Header
 from kit.log import Change
 from kit.rows import PATH, RECORD, WITHIN, certificate, columns_of, header_of
-from kit.sealing import Sealer
+from kit.sealing import Keyring, Sealer
 from services.membership.domain.members import (
     Application,
     ApplicationNotFound,
     ApplicationState,
+    Ground,
     Member,
     MemberNotFound,
     MemberState,
 )
-from services.membership.store.people import PERSON, opened
+from services.membership.store.people import PERSON, WITH_KEY, opened
 from smartunion.membership.v1.records_pb2 import PublicState
 
 STATED = f"{RECORD}, record.organization, record.state, {PATH}"
@@ -28,21 +29,24 @@ APPLICATION = f"""
            create_time, filer, decide_time, decider, reject_reason, member
       FROM applications record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
+      {WITH_KEY}
       LEFT JOIN submissions ON application = record.id AND record.origin = $1
       {certificate("records")}
 """
 MEMBER = f"""
-    SELECT {STATED}, {PERSON}, certificate, approval_date, approval_number
+    SELECT {STATED}, {PERSON}, certificate, approval_date, approval_number,
+           erase_time, erase_ground
       FROM members record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
+      {WITH_KEY}
       LEFT JOIN admissions ON member = record.id AND record.origin = $1
       {certificate("records")}
 """
 
 
 class Applications:
-    def __init__(self, conn: "Connection | Pool", sealer: Sealer, node: UUID) -> None:
-        self._conn, self._sealer, self._node = conn, sealer, node
+    def __init__(self, conn: "Connection | Pool", keyring: Keyring, node: UUID) -> None:
+        self._conn, self._keyring, self._node = conn, keyring, node
 
     async def get(self, application: UUID, *, scope: Scope | None, lock: str = "") -> Application:
         """The record of the latest owner; `scope`: None: for whoever filed it.  Raises
@@ -112,7 +116,10 @@ class Applications:
             records=[(one.id, one.create_time, one.filer) for one in applications],
         )
 
-    async def save_decision(self, application: Application, change: Change) -> None:
+    async def save_decision(
+        self, application: Application, change: Change, *, reason: bytes | None = None
+    ) -> None:
+        """`reason`: why it was turned down, as `sealed_reason` makes it."""
         await self._conn.execute(
             """
             WITH record AS (
@@ -127,33 +134,60 @@ class Applications:
              WHERE application = $2
             """,
             *_columns(application, change), application.decide_time, application.decider,
-            application.reject_reason, application.member,
+            reason, application.member,
         )  # fmt: skip
+
+    def _reason(self, row: Any) -> str:
+        """Why it was turned down; empty if it was not, or the key is gone."""
+        sealed, place = row["reject_reason"], _reason_place(row["id"])
+        plain = self._keyring.unseal(row, sealed, place) if sealed else None
+        return plain.decode() if plain else ""
 
     def _of(self, row: Any) -> Application:
         return Application(
             id=row["id"], header=_header(row, self._node), organization=row["organization"],
-            state=ApplicationState(row["state"]), person=opened(self._sealer, row["id"], row),
+            state=ApplicationState(row["state"]), person=opened(self._keyring, row),
             create_time=row["create_time"], filer=row["filer"] or "",
             decide_time=row["decide_time"], decider=row["decider"] or "",
-            reject_reason=row["reject_reason"] or "", member=row["member"],
+            reject_reason=self._reason(row), member=row["member"],
         )  # fmt: skip
 
 
 class Members:
-    def __init__(self, conn: "Connection | Pool", sealer: Sealer, node: UUID) -> None:
-        self._conn, self._sealer, self._node = conn, sealer, node
+    def __init__(self, conn: "Connection | Pool", keyring: Keyring, node: UUID) -> None:
+        self._conn, self._keyring, self._node = conn, keyring, node
 
-    async def get(self, member: UUID, *, scope: Scope) -> Member:
+    async def get(self, member: UUID, *, scope: Scope, lock: str = "") -> Member:
         """The record of the latest owner.  Raises MemberNotFound, OutsideScope."""
         row = await self._conn.fetchrow(
-            f"{MEMBER} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1",
+            f"{MEMBER} WHERE record.id = $2 ORDER BY record.owner_epoch DESC LIMIT 1 {lock}",
             self._node, member,
         )  # fmt: skip
         if row is None:
             raise MemberNotFound(member=f"members/{member}")
         scope.check(row["path"])
         return self._of(row)
+
+    async def lock(self, member: UUID, *, scope: Scope) -> Member:
+        """Like `get`, and holds the row until the transaction ends."""
+        return await self.get(member, scope=scope, lock="FOR UPDATE OF record")
+
+    async def save_state(self, member: Member, change: Change) -> None:
+        """That a membership has ended, or that its person is erased: who stands for nothing here
+        may join again."""
+        await self._conn.execute(
+            """
+            WITH record AS (
+                UPDATE members SET owner_epoch = $3, version = $4, hash = $5, public = $6,
+                       organization = $7, state = $8
+                 WHERE origin = $1 AND id = $2
+            ), admission AS (
+                UPDATE admissions SET erase_time = $9, erase_ground = $10 WHERE member = $2
+            )
+            UPDATE people SET standing = NULL WHERE id = $2
+            """,
+            *_columns(member, change), member.erase_time, member.erase_ground,
+        )  # fmt: skip
 
     async def page(self, path: str, *, after: UUID, limit: int) -> list[Member]:
         """The active ones of organisations at a path and below, in order of admission."""
@@ -174,9 +208,11 @@ class Members:
         rows = await self._conn.fetch(
             f"""
             {MEMBER}
-             WHERE record.origin = $1 AND {WITHIN} AND person.id_index = $3 ORDER BY record.id
+             WHERE record.origin = $1 AND {WITHIN} AND person.id_index = $3
+               AND record.state <> $4
+             ORDER BY record.id
             """,
-            self._node, path, self._sealer.index("id_number", id_number),
+            self._node, path, self._keyring.index("id_number", id_number), MemberState.ERASED,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 
@@ -194,10 +230,14 @@ class Members:
         )  # fmt: skip
 
     def _of(self, row: Any) -> Member:
+        state = MemberState(row["state"])
         return Member(
             id=row["id"], header=_header(row, self._node), organization=row["organization"],
-            state=MemberState(row["state"]), person=opened(self._sealer, row["id"], row),
+            state=state,
+            person=None if state is MemberState.ERASED else opened(self._keyring, row),
             approval_date=row["approval_date"], approval_number=row["approval_number"] or "",
+            erase_time=row["erase_time"],
+            erase_ground=Ground(row["erase_ground"]) if row["erase_ground"] else None,
         )  # fmt: skip
 
     async def add_all(self, members: Sequence[Member], changes: Sequence[Change]) -> None:
@@ -218,6 +258,15 @@ COLUMNS = ["origin", "id", "owner_epoch", "version", "hash", "public", "organiza
 
 def _columns(record: Application | Member, change: Change) -> tuple[Any, ...]:
     return *columns_of(record, change), record.organization, record.state
+
+
+def sealed_reason(sealer: Sealer, application: Application) -> bytes:
+    """Why an application was turned down, which may tell of the person."""
+    return sealer.seal(application.reject_reason.encode(), _reason_place(application.id))
+
+
+def _reason_place(application: UUID) -> str:
+    return f"submissions.reject_reason/{application}"
 
 
 def _header(row: Any, node: UUID) -> Header:

@@ -15,6 +15,7 @@ from services.membership.domain.officers import (
     Office,
     OfficeHeld,
     OfficeNotFound,
+    StillInOffice,
 )
 from smartunion.membership.v1.records_pb2 import PublicOffice
 
@@ -87,6 +88,18 @@ class Officers:
             office.end_time,
         )  # fmt: skip
         return held
+
+    async def check_none(self, holder: str, *, at: datetime) -> None:
+        """Raises StillInOffice if somebody holds an office, or will."""
+        office = await self._conn.fetchval(
+            """
+            SELECT id FROM offices
+             WHERE origin = $1 AND holder = $2 AND coalesce(end_time, 'infinity') > $3 LIMIT 1
+            """,
+            self._node, holder, at,
+        )  # fmt: skip
+        if office is not None:
+            raise StillInOffice(member=holder, office=f"offices/{office}")
 
     async def has_chair(self, organization: UUID, *, at: datetime) -> bool:
         """Whether an organisation has a chair now."""

@@ -1,4 +1,8 @@
-"""The table `people`: all that is personal, sealed as far as it is a number."""
+"""The table `people`: all that is personal, sealed with a key for each person.
+
+Whoever applies or is admitted gets a key, named by the record that is made.  A member that came of
+an application has the application's key, so its row holds the same sealed bytes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,17 +10,19 @@ from typing import Any
 from uuid import UUID
 
 from kit.db import Connection
-from kit.sealing import Sealer
+from kit.sealing import KEY, Keyring, KeyRow, Sealer
 from services.membership.domain.identity import Person
 from services.membership.domain.members import (
     AlreadyAMember,
     Application,
     ApplicationPending,
     Member,
+    MemberState,
 )
 
-PERSON = "person.full_name, person.id_number, person.phone"
-"""Of a table `people person`, joined to a record."""
+PERSON = f"person.person, {KEY}"
+"""Of a table `people person`, joined to a record, and its key: see WITH_KEY."""
+WITH_KEY = "LEFT JOIN data_keys ON data_keys.id = person.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,44 +39,63 @@ class Known:
         return f"{'members' if self.member else 'applications'}/{self.id}"
 
 
+@dataclass(frozen=True, slots=True)
+class PersonRow:
+    """A new person: a row of `people`, and one of `data_keys`."""
+
+    values: tuple[Any, ...]
+    key: KeyRow
+
+    @property
+    def index(self) -> bytes:
+        """The blind index of the ID number."""
+        index: bytes = self.values[3]
+        return index
+
+
 class People:
-    def __init__(self, conn: Connection, sealer: Sealer) -> None:
-        self._conn, self._sealer = conn, sealer
+    def __init__(self, conn: Connection, keyring: Keyring) -> None:
+        self._conn, self._keyring = conn, keyring
 
     async def add_applicant(self, application: Application) -> None:
         """The person of a new application.  Raises AlreadyAMember, ApplicationPending."""
-        await self._add(application.id, application.person, "applicant")
-
-    async def add_member(self, member: Member) -> None:
-        """The person of a new member.  Raises AlreadyAMember, ApplicationPending."""
-        await self._add(member.id, member.person, "member")
-
-    async def _add(self, record: UUID, person: Person | None, standing: str) -> None:
-        assert person is not None, "a copy is never new"
-        row = sealed(self._sealer, record, person, standing=standing)
+        assert application.person is not None, "a copy is never new"
+        row = sealed(self._keyring, application.id, application.person, standing="applicant")
         while not await self._conn.fetchval(
             """
-            INSERT INTO people (id, full_name, id_number, phone, id_index, standing)
-            VALUES ($1, $2, $3, $4, $5, $6)
+            INSERT INTO people (id, key, person, id_index, standing)
+            VALUES ($1, $2, $3, $4, $5)
             ON CONFLICT (id_index) WHERE standing IS NOT NULL DO NOTHING
             RETURNING true
             """,
-            *row,
+            *row.values,
         ):
             known = await self._conn.fetchval(
-                "SELECT standing FROM people WHERE id_index = $1 AND standing IS NOT NULL", row[4]
+                "SELECT standing FROM people WHERE id_index = $1 AND standing IS NOT NULL",
+                row.index,
             )
             if known == "member":
                 raise AlreadyAMember()
             if known == "applicant":
                 raise ApplicationPending()
+        await self._keyring.add(self._conn, [row.key])
+
+    async def admit(self, application: Application, member: Member) -> None:
+        """The applicant, who stands for nothing any more, is a member."""
+        await self._conn.execute(
+            """
+            INSERT INTO people (id, key, person, id_index, standing)
+            SELECT $2, key, person, id_index, 'member' FROM people WHERE id = $1
+            """,
+            application.id, member.id,
+        )  # fmt: skip
 
     async def has_standing(self, id_number: str) -> bool:
         """Whether whoever has an ID number is a member or an applicant here."""
         return bool(
             await self._conn.fetchval(
                 "SELECT true FROM people WHERE id_index = $1 AND standing IS NOT NULL",
-                self._sealer.index("id_number", id_number),
+                self._keyring.index("id_number", id_number),
             )
         )
 
@@ -90,36 +115,76 @@ class People:
         )  # fmt: skip
         return {row[0]: Known(row[1], row[2], row[3]) for row in rows}
 
-    async def add_all(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Many people at once, as `sealed` made them."""
-        columns = ["id", "full_name", "id_number", "phone", "id_index", "standing"]
-        await self._conn.copy_records_to_table("people", columns=columns, records=rows)
+    async def add_all(self, rows: Sequence[PersonRow]) -> None:
+        """Many people at once."""
+        await self._keyring.add(self._conn, [row.key for row in rows])
+        columns = ["id", "key", "person", "id_index", "standing"]
+        await self._conn.copy_records_to_table(
+            "people", columns=columns, records=[row.values for row in rows]
+        )
+
+    async def sealer_of(self, record: UUID) -> Sealer:
+        """What seals for the person of a record; if that was lost, the node's."""
+        row = await self._conn.fetchrow(
+            f"SELECT {KEY} FROM people person JOIN data_keys ON data_keys.id = key"
+            " WHERE person.id = $1",
+            record,
+        )
+        return self._keyring.sealer(row) if row else self._keyring.node
+
+    async def erase(self, node: UUID, member: UUID | None = None) -> None:
+        """Destroy the keys of persons whose own record says ERASED, their rows, and what the
+        results of rosters show of them.
+
+        Args:
+            member: None: of all.  A restore from a backup may have brought some back.
+        """
+        erased = await self._conn.fetch(
+            f"""
+            WITH erased AS (
+                SELECT person.id, person.key
+                  FROM members JOIN people person USING (id)
+                 WHERE origin = $1 AND state = {MemberState.ERASED:d} AND (id = $2 OR $2 IS NULL)
+            ), keys AS (
+                DELETE FROM data_keys WHERE id IN (SELECT key FROM erased)
+            ), gone AS (
+                DELETE FROM people WHERE id IN (SELECT id FROM erased UNION SELECT key FROM erased)
+            )
+            SELECT 'members/' || id FROM erased UNION SELECT 'applications/' || key FROM erased
+            """,
+            node, member,
+        )  # fmt: skip
+        if erased:
+            await self._conn.execute(
+                """
+                UPDATE roster_rows SET shown = NULL FROM rosters
+                 WHERE roster = rosters.id AND NOT forgotten AND record = ANY ($1)
+                """,
+                [row[0] for row in erased],
+            )
 
 
 def sealed(
-    sealer: Sealer, record: UUID, person: Person, *, standing: str, index: bytes = b""
-) -> tuple[Any, ...]:
-    """A row of `people`.  `index`: the blind index, if it is known already."""
-    phone, row_id = None, str(record)
-    if person.phone:
-        phone = sealer.seal(person.phone.encode(), f"people.phone/{row_id}")
-    return (
-        record,
-        person.full_name,
-        sealer.seal(person.id_number.encode(), f"people.id_number/{row_id}"),
-        phone,
-        index or sealer.index("id_number", person.id_number),
-        standing,
-    )
+    keyring: Keyring, record: UUID, person: Person, *, standing: str, index: bytes = b""
+) -> PersonRow:
+    """A new person.  `index`: the blind index, if it is known already."""
+    sealer, key = keyring.make(record)
+    text = f"{person.id_number}\n{person.phone}\n{person.full_name}"
+    values = (
+        record, record, sealer.seal(text.encode(), _place(record)),
+        index or keyring.index("id_number", person.id_number), standing,
+    )  # fmt: skip
+    return PersonRow(values, key)
 
 
-def opened(sealer: Sealer, record: UUID, row: Any) -> Person | None:
-    """The person in a row with the columns PERSON; None if it has none."""
-    if row["full_name"] is None:
+def opened(keyring: Keyring, row: Any) -> Person | None:
+    """The person in a row with the columns PERSON; None if there is none, or no key any more."""
+    if row["wrapped"] is None:
         return None
-    phone = row["phone"]
-    return Person(
-        full_name=row["full_name"],
-        id_number=sealer.open(row["id_number"], f"people.id_number/{record}").decode(),
-        phone=sealer.open(phone, f"people.phone/{record}").decode() if phone else "",
-    )
+    text = keyring.sealer(row).open(row["person"], _place(row["key"])).decode()
+    id_number, phone, full_name = text.split("\n")
+    return Person(full_name=full_name, id_number=id_number, phone=phone)
+
+
+def _place(key: UUID) -> str:
+    return f"people.person/{key}"

@@ -8,7 +8,7 @@ from uuid import UUID
 from kit.authority import Scope
 from kit.db import Connection, Pool
 from kit.rows import PATH
-from kit.sealing import Sealer
+from kit.sealing import Keyring
 from services.membership.domain.rosters import Roster, RosterNotFound, RosterState
 from services.membership.domain.rows import Outcome, RowResult, Shown
 
@@ -18,8 +18,8 @@ COLUMNS = """id, organization, file_name, size_bytes, sha256, state, received_by
 
 
 class Rosters:
-    def __init__(self, conn: "Connection | Pool", sealer: Sealer) -> None:
-        self._conn, self._sealer = conn, sealer
+    def __init__(self, conn: "Connection | Pool", keyring: Keyring) -> None:
+        self._conn, self._sealer = conn, keyring.node
 
     async def get(self, roster: UUID, *, scope: Scope | None, lock: str = "") -> Roster:
         """One roster.
@@ -160,8 +160,8 @@ class Rosters:
 
 
 class RosterRows:
-    def __init__(self, conn: "Connection | Pool", sealer: Sealer) -> None:
-        self._conn, self._sealer = conn, sealer
+    def __init__(self, conn: "Connection | Pool", keyring: Keyring) -> None:
+        self._conn, self._sealer = conn, keyring.node
 
     async def add_all(
         self, roster: UUID, results: Sequence[RowResult], lines: Mapping[bytes, int]

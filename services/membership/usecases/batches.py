@@ -7,7 +7,6 @@ takes longer than a call may wait.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
 from uuid import UUID
 
 from kit.errors import Refusal
@@ -15,7 +14,7 @@ from kit.headers import Header, new_header
 from kit.ids import uuid7
 from kit.log import Change
 from kit.organizations import Organization
-from kit.sealing import Sealer
+from kit.sealing import Keyring
 from services.membership import events
 from services.membership.domain.members import Application, Member, admit, apply
 from services.membership.domain.rows import (
@@ -33,7 +32,7 @@ from services.membership.domain.rows import (
 )
 from services.membership.domain.table import Header as Columns
 from services.membership.domain.table import Row
-from services.membership.store.people import Known, sealed
+from services.membership.store.people import Known, PersonRow, sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +41,7 @@ class Sealed:
 
     entry: Entry
     id: UUID
-    index: bytes
-    """The blind index of the ID number."""
-    person: tuple[Any, ...]
-    """The row of `people`."""
+    person: PersonRow
     shown: Shown
 
 
@@ -61,7 +57,7 @@ class Judged:
 
 
 def judge(
-    rows: Sequence[Row], columns: Columns, sealer: Sealer, judged: Judged, *, today: date
+    rows: Sequence[Row], columns: Columns, keyring: Keyring, judged: Judged, *, today: date
 ) -> None:
     """Add to `judged` what each row says."""
     for row in rows:
@@ -70,13 +66,13 @@ def judge(
         except Refusal as refusal:
             judged.refused.append(refused(row.line, refusal, columns, shown_of(row)))
         else:
-            judged.entries.append(_sealed(entry, shown_of(row), sealer))
+            judged.entries.append(_sealed(entry, shown_of(row), keyring))
 
 
-def _sealed(entry: Entry, shown: Shown, sealer: Sealer) -> Sealed:
+def _sealed(entry: Entry, shown: Shown, keyring: Keyring) -> Sealed:
     record, standing = uuid7(), "member" if entry.approval else "applicant"
-    person = sealed(sealer, record, entry.person, standing=standing)
-    return Sealed(entry, record, person[4], person, shown)
+    person = sealed(keyring, record, entry.person, standing=standing)
+    return Sealed(entry, record, person, shown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +105,7 @@ class Batch:
         self.admissions: list[Change] = []
         self.applications: list[Application] = []
         self.submissions: list[Change] = []
-        self.people: list[tuple[Any, ...]] = []
+        self.people: list[PersonRow] = []
         self.results = list(refused)
 
     def settle(self, rows: Sequence[Sealed]) -> None:
@@ -120,13 +116,13 @@ class Batch:
             except Refusal as refusal:
                 self.results.append(refused(row.entry.line, refusal, self._columns, row.shown))
             else:
-                self.lines[row.index] = row.entry.line
+                self.lines[row.person.index] = row.entry.line
 
     def _settled(self, row: Sealed) -> RowResult:
         entry, around = row.entry, self._around
         organization = self._organization(entry.organization_code)
-        known = around.known.get(row.index)
-        line = self.lines.get(row.index) or around.lines.get(row.index)
+        known = around.known.get(row.person.index)
+        line = self.lines.get(row.person.index) or around.lines.get(row.person.index)
         standing = None
         if known:
             standing = Standing(known.member, known.organization == organization.id)

@@ -1,5 +1,6 @@
 """Bindings: a person becomes known as a member, and ceases to be."""
 
+from datetime import datetime
 from uuid import UUID
 
 from kit.authority import scope
@@ -79,11 +80,17 @@ class Bindings:
     async def _end(self, store: Store, binding: Binding | None, call: Call) -> Binding:
         if binding is None:
             raise NotBound()
-        ended, fact = binding.end(at=self._means.clock())
-        change = events.binding_change(ended, fact)
-        await store.bindings.save_end(ended, change)
-        await store.outbox.put(change)
+        ended = await end_binding(store, binding, at=self._means.clock())
         await store.calls.answer(call, ended)
         if call.act:
-            call.act.touch(fact.member)
+            call.act.touch(f"members/{ended.member}")
         return ended
+
+
+async def end_binding(store: Store, binding: Binding, *, at: datetime) -> Binding:
+    """Let a binding count no more."""
+    ended, fact = binding.end(at=at)
+    change = events.binding_change(ended, fact)
+    await store.bindings.save_end(ended, change)
+    await store.outbox.put(change)
+    return ended

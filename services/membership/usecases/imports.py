@@ -21,7 +21,7 @@ from kit.carrier import waited
 from kit.db import PASSING, Pool
 from kit.errors import Refusal
 from kit.organizations import Organization
-from kit.sealing import Sealer
+from kit.sealing import Keyring
 from services.membership.domain.identity import beijing_date
 from services.membership.domain.rosters import AT_WORK, Roster, RosterNotFound, RosterState
 from services.membership.domain.rows import Outcome, RowResult
@@ -60,8 +60,8 @@ class Overtaken(Exception):
 
 
 class Importer:
-    def __init__(self, means: Means, progress: Progress, pool: Pool, sealer: Sealer) -> None:
-        self._means, self._progress, self._pool, self._sealer = means, progress, pool, sealer
+    def __init__(self, means: Means, progress: Progress, pool: Pool, keyring: Keyring) -> None:
+        self._means, self._progress, self._pool, self._keyring = means, progress, pool, keyring
         self._failures: dict[UUID, tuple[int, float]] = {}
         """How often a roster has failed in a row, and when it may be tried again (monotonic)."""
         self._swept = -SWEEP
@@ -79,13 +79,15 @@ class Importer:
             await waited(self._progress.uploaded, POLL)
 
     async def _sweep(self) -> None:
-        """Now and then, delete what was given up, and forget whom old results were about."""
+        """At the start and now and then: delete what was given up, forget whom old results were
+        about, and erase."""
         if time.monotonic() - self._swept < SWEEP:
             return
         now = self._means.clock()
         async with self._means.database.transaction() as store:
             deleted = await store.rosters.delete_abandoned(_first_id(now - ABANDONED))
             await store.roster_rows.forget_shown(_first_id(now - SHOWN))
+            await store.people.erase(self._means.node)  # what a restore may have brought back
         self._swept = time.monotonic()
         if deleted:
             logger.info("uploads given up are deleted", extra={"rosters": deleted})
@@ -171,7 +173,7 @@ class Importer:
     async def _judge(self, header: Header, rows: list[Row]) -> tuple[Header, Judged]:
         today, judged = beijing_date(self._means.clock()), Judged()
         for at in range(0, len(rows), SLICE):
-            judge(rows[at : at + SLICE], header, self._sealer, judged, today=today)
+            judge(rows[at : at + SLICE], header, self._keyring, judged, today=today)
             await asyncio.sleep(0)
         return header, judged
 
@@ -209,7 +211,7 @@ class Importer:
         below: dict[str, Organization] = {}
         if codes:
             below = await store.organizations.with_codes(list(codes), within=organization.path)
-        indexes = [row.index for row in judged.entries]
+        indexes = [row.person.index for row in judged.entries]
         known = await store.people.known(indexes, node=self._means.node)
         lines = await store.roster_rows.lines_of(roster, indexes)
         return Surroundings(

@@ -1,5 +1,6 @@
 """Applications and the members that come of them."""
 
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -15,11 +16,15 @@ from services.membership.domain.members import (
     Application,
     ApplicationNotFound,
     ApplicationWaits,
+    Ground,
     KnownAlready,
     Member,
+    MemberState,
 )
 from services.membership.store import Store
+from services.membership.store.members import sealed_reason
 from services.membership.usecases import Means
+from services.membership.usecases.bindings import end_binding
 
 
 class Applications:
@@ -53,10 +58,11 @@ class Applications:
         async with self._means.database.transaction() as store:
             organization = await store.organizations.of_new(parent, scope.get())
             if earlier := await store.calls.earlier(call, Application):
-                return earlier
+                held = await store.applications.get(earlier.id, scope=scope.get())
+                return replace(earlier, person=held.person)
             organization.check_writable(home=self._means.home.path, node=self._means.node)
             application = await self._file(store, organization.id, person, call, at)
-            await store.calls.answer(call, application)
+            await store.calls.answer(call, _told(application))
         self._means.committed()
         return application
 
@@ -116,7 +122,7 @@ class Applications:
         async with self._means.database.transaction() as store:
             application = await store.applications.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Application):
-                return earlier
+                return replace(earlier, person=application.person)
             approved, member, decision, admission = application.approve(
                 by=call.caller, at=self._means.clock(), member=uuid7(), salt=new_salt()
             )
@@ -124,10 +130,10 @@ class Applications:
             scope.get().check_second(application.name, filer=filer)
             decided, admitted = events.change(approved, decision), events.change(member, admission)
             await store.applications.save_decision(approved, decided)
-            await store.people.add_member(member)
+            await store.people.admit(application, member)
             await store.members.add(member, admitted)
             await store.outbox.put(decided, admitted)
-            await store.calls.answer(call, approved)
+            await store.calls.answer(call, _told(approved))
         self._means.committed()
         return approved
 
@@ -144,16 +150,24 @@ class Applications:
         async with self._means.database.transaction() as store:
             application = await store.applications.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Application):
-                return earlier
+                return replace(
+                    earlier, person=application.person, reject_reason=application.reject_reason
+                )
             rejected, fact = application.reject(
                 by=call.caller, at=self._means.clock(), reason=reason
             )
             change = events.change(rejected, fact)
-            await store.applications.save_decision(rejected, change)
+            sealed = sealed_reason(await store.people.sealer_of(name), rejected)
+            await store.applications.save_decision(rejected, change, reason=sealed)
             await store.outbox.put(change)
-            await store.calls.answer(call, rejected)
+            await store.calls.answer(call, _told(rejected))
         self._means.committed()
         return rejected
+
+
+def _told(application: Application) -> Application:
+    """An application as it is kept for repeats: nothing personal."""
+    return replace(application, person=None, reject_reason="")
 
 
 class Members:
@@ -171,6 +185,41 @@ class Members:
             within,
             lambda path: reads.members.page(path, after=page.after(), limit=page.size + 1),
         )
+
+    async def end(self, name: UUID, *, call: Call) -> Member:
+        async with self._means.database.transaction() as store:
+            member = await store.members.lock(name, scope=scope.get())
+            if earlier := await store.calls.earlier(call, Member):
+                return replace(earlier, person=member.person)
+            left, fact = member.leave(at=self._means.clock())
+            await store.officers.lock_appointing()
+            await store.officers.check_none(member.name, at=self._means.clock())
+            change = events.change(left, fact)
+            await store.members.save_state(left, change)
+            await store.outbox.put(change)
+            await store.calls.answer(call, replace(left, person=None))
+        self._means.committed()
+        return left
+
+    async def erase(self, name: UUID, *, ground: Ground, call: Call) -> Member:
+        """Destroy the key of the person, who is nobody's login any more; again does no harm."""
+        async with self._means.database.transaction() as store:
+            member = await store.members.lock(name, scope=scope.get())
+            if earlier := await store.calls.earlier(call, Member):
+                return earlier
+            if member.state is not MemberState.ERASED:
+                at = self._means.clock()
+                member, fact = member.erase(ground=ground, at=at)
+                await store.bindings.lock()
+                if binding := await store.bindings.of_member(name):
+                    await end_binding(store, binding, at=at)
+                change = events.change(member, fact)
+                await store.members.save_state(member, change)
+                await store.people.erase(self._means.node, name)
+                await store.outbox.put(change)
+            await store.calls.answer(call, member)
+        self._means.committed()
+        return member
 
     async def search(self, id_number: str) -> list[Member]:
         """Those of this node that hold the ID number, as far as the caller may read them."""

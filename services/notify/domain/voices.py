@@ -183,6 +183,17 @@ class Voice:
             return VoiceState.ELSEWHERE
         return _state(step for step in self.steps if step.office.node == node)
 
+    def without_texts(self) -> "Voice":
+        """The voice as one who may read nothing of it sees it."""
+        steps = tuple(replace(step, text="") for step in self.steps)
+        return replace(self, text="", opening="", steps=steps)
+
+    def with_texts_of(self, other: "Voice") -> "Voice":
+        """This state of the voice, with the texts that another has."""
+        texts = {step.id: step.text for step in other.steps}
+        steps = tuple(replace(step, text=texts.get(step.id, "")) for step in self.steps)
+        return replace(self, text=other.text, opening=other.opening, steps=steps)
+
     def check(self, action: Action, *, at: UUID) -> None:
         """Whether a node may do this.
 

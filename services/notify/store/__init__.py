@@ -21,7 +21,7 @@ class Store:
         self.read_counts = ReadCounts(conn, node)
         self.voices = Voices(conn, keys, node)
         self.inbox = Inbox(conn, keys, node)
-        self.calls = Calls(conn, keys.sealer)
+        self.calls = Calls(conn, keys.keyring)
         self.outbox = Outbox(conn)
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from kit.db import Connection, Pool
 from kit.ids import first_uuid7, time_of
 from kit.roll import Enrolled
+from kit.sealing import KEY
 from services.notify.domain.inbox import Arrival, Message, MessageKind, ancestors
 from services.notify.domain.notices import LONGEST
 from services.notify.domain.voices import Action
@@ -24,7 +25,7 @@ TITLES = {
 
 # Each part is a short walk along an index, so the page costs the same however many there are.
 MESSAGES = f"""
-    SELECT message.*, NOT EXISTS (SELECT FROM reads
+    SELECT message.*, {KEY}, NOT EXISTS (SELECT FROM reads
                                    WHERE reads.message = message.id AND reads.member = $1) AS unread
       FROM (
         (SELECT notice.*, '' AS title, '' AS text, NULL::bytea AS sealed
@@ -60,8 +61,8 @@ MESSAGES = f"""
            LEFT JOIN handling_texts ON handling = step.id
           WHERE member = $1 AND step.id < $3 AND arrival >= $4::text::xid8
           ORDER BY step.id DESC LIMIT $5)
-      ) message
-     ORDER BY id DESC LIMIT $5
+      ) message LEFT JOIN data_keys ON data_keys.id = $1
+     ORDER BY message.id DESC LIMIT $5
 """
 
 
@@ -139,7 +140,7 @@ class Inbox:
 
     def _text(self, voice: UUID, row: Any, step: PublicHandling) -> str:
         if row["sealed"] is not None:
-            return own_text(self._keys, row["id"], row["sealed"])
+            return own_text(self._keys, row, row["id"], row["sealed"])
         return reply_text(self._keys, voice, row["id"], step.sealed_text)
 
 

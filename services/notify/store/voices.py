@@ -13,8 +13,9 @@ from kit.envelopes import open_with, seal_to
 from kit.headers import Header
 from kit.log import Change
 from kit.organizations import Level
+from kit.records import Kind
 from kit.rows import PATH, WITHIN, columns_of
-from kit.sealing import Sealer
+from kit.sealing import KEY, Keyring
 from services.notify.domain.voices import (
     Action,
     Office,
@@ -31,15 +32,16 @@ from smartunion.notify.v1.records_pb2 import PublicHandling, PublicVoice, VoiceT
 class Keys:
     """What this node seals and opens with."""
 
-    sealer: Sealer
+    keyring: Keyring
     node_key: bytes
     """Opens envelopes that other nodes sealed for this one."""
 
 
 VOICE = f"""
     SELECT record.id, record.origin, record.version, record.hash, record.public, {PATH},
-           member, text
+           member, text, {KEY}
       FROM voices record LEFT JOIN raisings ON voice = record.id AND record.origin = $1
+      LEFT JOIN data_keys ON data_keys.id = member
 """
 # How it stands at this node: see domain.voices.Voice.state_at.
 STATE_HERE = f"""
@@ -66,6 +68,12 @@ STEPS = """
              WHERE voice = ANY ($2) AND origin <> $1) step
       LEFT JOIN handling_texts ON handling = step.id AND step.origin = $1
 """
+
+
+VoiceKey = tuple[UUID, UUID]
+"""A voice, and the node where it was raised."""
+# As the index says it.
+EMPTIED = "below.action = 1 AND octet_length(below.public) < 100"
 
 
 class Voices:
@@ -124,7 +132,9 @@ class Voices:
         return await self._with_steps(rows, texts=True)
 
     async def add(self, voice: Voice, change: Change) -> None:
+        assert voice.member is not None, "a copy is never new"
         text = VoiceText(opening=bytes.fromhex(voice.opening), text=voice.text)
+        sealer = await self._keys.keyring.of(self._conn, voice.member)
         await self._conn.execute(
             """
             WITH record AS (
@@ -134,7 +144,7 @@ class Voices:
             INSERT INTO raisings (voice, member, text) VALUES ($2, $8, $9)
             """,
             *columns_of(voice, change), voice.organization, voice.member,
-            self._keys.sealer.seal(text.SerializeToString(), f"raisings.text/{voice.id}"),
+            sealer.seal(text.SerializeToString(), f"raisings.text/{voice.id}"),
         )  # fmt: skip
 
     async def add_step(self, voice: Voice, step: Step, change: Change) -> None:
@@ -149,12 +159,86 @@ class Voices:
             voice.id, voice.header.origin, step.action, step.addressee,
         )  # fmt: skip
 
-    async def keep_text(self, step: Step) -> None:
-        """Keep what this node answered, or why it did something."""
+    async def keep_text(self, voice: Voice, step: Step) -> None:
+        """Keep what this node answered, or why it did something: it may tell of the member."""
+        sealer = self._keys.keyring.node
+        if voice.member:
+            sealer = await self._keys.keyring.of(self._conn, voice.member)
         await self._conn.execute(
             "INSERT INTO handling_texts (handling, text) VALUES ($1, $2)",
-            step.id, self._keys.sealer.seal(step.text.encode(), _at_rest(step.id)),
+            step.id, sealer.seal(step.text.encode(), _at_rest(step.id)),
         )  # fmt: skip
+
+    async def forget_members(self, members: Sequence[UUID]) -> list[VoiceKey]:
+        """Destroy the keys of members and what they said; which voices they had raised."""
+        rows = await self._conn.fetch(
+            """
+            WITH keys AS (
+                DELETE FROM data_keys WHERE id = ANY ($1)
+            )
+            DELETE FROM raisings WHERE member = ANY ($1) RETURNING voice
+            """,
+            members,
+        )  # fmt: skip
+        return [(row["voice"], self._node) for row in rows]
+
+    async def erased_below(self) -> list[VoiceKey]:
+        """Voices that were passed on to this node and are erased where they come from, while
+        something about them is left here."""
+        erased = await self._conn.fetch(
+            f"""
+            SELECT below.id AS step, below.voice, below.voice_origin FROM handlings below
+             WHERE {EMPTIED} AND below.addressee = $1 AND below.origin <> $1
+               AND EXISTS (
+                   SELECT FROM handlings own LEFT JOIN handling_texts ON handling = own.id
+                    WHERE own.origin = $1 AND own.voice = below.voice
+                      AND own.voice_origin = below.voice_origin
+                      AND (handling IS NOT NULL
+                           OR own.action = 1 AND octet_length(own.public) >= 100))
+            """,
+            self._node,
+        )
+        rows = await self._conn.fetch(
+            f"{VOICE} WHERE record.id = ANY ($2)", self._node, [row["voice"] for row in erased]
+        )
+        voices = await self._with_steps(rows, texts=False)
+        heard = {(voice.id, voice.header.origin, s.id) for voice in voices for s in voice.steps}
+        return [
+            (row["voice"], row["voice_origin"])
+            for row in erased
+            if (row["voice"], row["voice_origin"], row["step"]) in heard
+        ]
+
+    async def lock_sealed(self, kind: Kind, voices: Sequence[VoiceKey]) -> list[Any]:
+        """What this node did about voices, of a kind, as far as something is sealed in it."""
+        rows = await self._conn.fetch(
+            f"""
+            SELECT id, version, hash, public
+              FROM {kind.table} step JOIN unnest($2::uuid[], $3::uuid[]) AS of(voice, voice_origin)
+             USING (voice, voice_origin)
+             WHERE origin = $1 ORDER BY id FOR UPDATE OF step
+            """,
+            self._node, *_columns(voices),
+        )  # fmt: skip
+        return [row for row in rows if PublicHandling.FromString(row["public"]).sealed_text]
+
+    async def forget(self, voices: Sequence[VoiceKey], emptied: Sequence[Change]) -> None:
+        """Delete what this node wrote about voices; `emptied`: the new states of what it did."""
+        await self._conn.execute(
+            """
+            DELETE FROM handling_texts
+             USING handlings step JOIN unnest($2::uuid[], $3::uuid[]) AS of(voice, voice_origin)
+             USING (voice, voice_origin)
+             WHERE handling = step.id AND step.origin = $1
+            """,
+            self._node, *_columns(voices),
+        )  # fmt: skip
+        for change in emptied:
+            await self._conn.execute(
+                f"UPDATE {change.kind.table} SET version = $3, hash = $4, public = $5"
+                " WHERE origin = $1 AND id = $2",
+                self._node, change.id, change.version, change.hash, change.public,
+            )  # fmt: skip
 
     async def _with_steps(self, rows: Sequence[Any], *, texts: bool) -> list[Voice]:
         found: dict[tuple[UUID, UUID], list[tuple[Any, PublicHandling]]] = {}
@@ -181,7 +265,7 @@ class Voices:
         said, readable = self._own_text(row), list[Step]()
         for step in voice.steps:
             at, handling = next(one for known, one in steps if known is step)
-            text = self._text(voice, step, at, handling)
+            text = self._text(row, voice, step, at, handling)
             if step.addressee == self._node:
                 said = self._opened(voice, handling.sealed_text)
                 text = said.reason
@@ -192,14 +276,13 @@ class Voices:
         """What was said to this node; empty if it was said to another."""
         if row["text"] is None:
             return VoiceText()
-        return VoiceText.FromString(
-            self._keys.sealer.open(row["text"], f"raisings.text/{row['id']}")
-        )
+        place = f"raisings.text/{row['id']}"
+        return VoiceText.FromString(self._keys.keyring.unseal(row, row["text"], place) or b"")
 
-    def _text(self, voice: Voice, step: Step, row: Any, public: PublicHandling) -> str:
+    def _text(self, raised: Any, voice: Voice, step: Step, row: Any, public: PublicHandling) -> str:
         """What this node wrote itself, or what a level above wrote to it."""
         if row["text"] is not None:
-            return own_text(self._keys, step.id, row["text"])
+            return own_text(self._keys, raised, step.id, row["text"])
         if row["reply"] and voice.header.origin == self._node:
             return reply_text(self._keys, voice.id, step.id, public.sealed_text)
         return ""
@@ -224,9 +307,13 @@ def sealed_reply(seal_key: bytes, voice: UUID, step: Step) -> bytes:
     return seal_to(seal_key, step.text.encode(), _reply(voice, step.id))
 
 
-def own_text(keys: Keys, step: UUID, sealed: bytes) -> str:
-    """What this node answered, or why it did something."""
-    return keys.sealer.open(sealed, _at_rest(step)).decode()
+def own_text(keys: Keys, member: Any, step: UUID, sealed: bytes) -> str:
+    """What this node answered, or why it did something.
+
+    Args:
+        member: a row with the columns KEY, of the key of the member who raised it.
+    """
+    return (keys.keyring.unseal(member, sealed, _at_rest(step)) or b"").decode()
 
 
 def reply_text(keys: Keys, voice: UUID, step: UUID, sealed: bytes) -> str:
@@ -257,3 +344,7 @@ def _step(row: Any, public: PublicHandling) -> Step:
         id=row["id"], office=office, action=Action(public.action),
         addressee=UUID(bytes=public.addressee) if public.addressee else None,
     )  # fmt: skip
+
+
+def _columns(voices: Sequence[VoiceKey]) -> tuple[list[UUID], list[UUID]]:
+    return [voice for voice, _ in voices], [origin for _, origin in voices]

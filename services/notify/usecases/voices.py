@@ -1,10 +1,14 @@
 """Voices: what members say, and what the officers of a level do about it."""
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
 from kit.authority import scope
+from kit.db import PASSING
 from kit.headers import new_header, new_salt
 from kit.ids import uuid7
 from kit.keys import NodeKeys
@@ -20,11 +24,16 @@ from services.notify.domain.voices import (
     VoiceHandled,
     raise_voice,
 )
-from services.notify.store.voices import sealed_reply, sealed_voice
+from services.notify.store import Store
+from services.notify.store.voices import VoiceKey, sealed_reply, sealed_voice
 from services.notify.usecases import Means, member_who_calls
 
 Handled: TypeAlias = tuple[Voice, Step, VoiceHandled, bytes]
 """What was done, and what is sealed for the addressee if it was passed on."""
+EVERY = 5.0
+"""Seconds between two looks for what is erased below."""
+
+logger = logging.getLogger(__name__)
 
 
 class Voices:
@@ -94,7 +103,7 @@ class Voices:
         async with self._means.database.transaction() as store:
             voice = await store.voices.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Voice):
-                return earlier
+                return earlier.with_texts_of(voice)
             handled, step, fact, sealed = decide(voice)
             changes = [events.handling_change(voice, step, fact, salt=new_salt(), sealed=sealed)]
             if voice.header.copy:
@@ -103,9 +112,9 @@ class Voices:
                 changes.append(events.reply_change(voice, step, salt=new_salt(), sealed=reply))
             for change in changes:
                 await store.voices.add_step(voice, step, change)
-            await store.voices.keep_text(step)
+            await store.voices.keep_text(voice, step)
             await store.outbox.put(*changes)
-            await store.calls.answer(call, handled)
+            await store.calls.answer(call, handled.without_texts())
         self._means.committed()
         return handled
 
@@ -120,7 +129,8 @@ class Voices:
         member = await member_who_calls(self._means)
         async with self._means.database.transaction() as store:
             if earlier := await store.calls.earlier(call, Voice):
-                return earlier
+                held = await store.voices.of_member(earlier.id, member.id)
+                return earlier.with_texts_of(held)
             voice, fact = raise_voice(
                 id=uuid7(), header=new_header(self._means.node), organization=member.organization,
                 member=member.id, text=text, opening=new_salt(),
@@ -128,7 +138,7 @@ class Voices:
             change = events.voice_change(voice, fact)
             await store.voices.add(voice, change)
             await store.outbox.put(change)
-            await store.calls.answer(call, voice)
+            await store.calls.answer(call, voice.without_texts())
         self._means.committed()
         return voice
 
@@ -144,3 +154,40 @@ class Voices:
             member.id, before=page.before(), limit=page.size + 1
         )
         return page.cut(found)
+
+
+async def erase(store: Store, members: Sequence[UUID], *, at: datetime) -> None:
+    """Nothing is left of what members said, nor of what they were answered."""
+    await _empty(store, await store.voices.forget_members(members), at=at)
+
+
+async def _empty(store: Store, voices: Sequence[VoiceKey], *, at: datetime) -> None:
+    """What this node wrote about voices is erased, also where it was sealed for others: in their
+    copies too, as the records have a new state."""
+    emptied = [
+        events.emptied_change(kind, step, at=at)
+        for kind in (events.HANDLINGS, events.REPLIES)
+        for step in await store.voices.lock_sealed(kind, voices)
+    ]
+    await store.voices.forget(voices, emptied)
+    if emptied:
+        await store.outbox.put(*emptied)
+
+
+class Forgetting:
+    """Erases what is erased below, on the way that a voice was passed on."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    async def run(self) -> None:
+        """Until cancelled.  What passes by itself is survived by beginning again."""
+        while True:
+            try:
+                if voices := await self._means.reads.voices.erased_below():
+                    async with self._means.database.transaction() as store:
+                        await _empty(store, voices, at=self._means.clock())
+                    self._means.committed()
+            except PASSING as error:
+                logger.info("forgetting begins again", extra={"error": type(error).__name__})
+            await asyncio.sleep(EVERY)

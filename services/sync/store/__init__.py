@@ -8,7 +8,7 @@ from uuid import UUID
 from kit.calls import Calls
 from kit.db import Connection
 from kit.log import Change, Outbox
-from kit.sealing import Sealer
+from kit.sealing import Keyring
 from services.sync.domain import Cursor, Held, Invitation, Node, Stream, StreamKey
 from services.sync.store.directives import DirectiveReports, Directives
 from services.sync.store.down import TrustedKeys
@@ -112,8 +112,8 @@ class Invitations:
 class Enrollments:
     """Nodes that have shown an invitation; with a link token once they are admitted."""
 
-    def __init__(self, conn: Connection, sealer: Sealer) -> None:
-        self._conn, self._sealer = conn, sealer
+    def __init__(self, conn: Connection, keyring: Keyring) -> None:
+        self._conn, self._sealer = conn, keyring.node
 
     async def add(self, node: Node, nats_user_key: str, *, fresh: bool) -> bool:
         """Keep what a child showed; False if the node has enrolled with other keys before.
@@ -188,8 +188,8 @@ class Enrollments:
 class Uplink:
     """What the parent gave to this node."""
 
-    def __init__(self, conn: Connection, sealer: Sealer) -> None:
-        self._conn, self._sealer = conn, sealer
+    def __init__(self, conn: Connection, keyring: Keyring) -> None:
+        self._conn, self._sealer = conn, keyring.node
 
     async def seed(self, new: str) -> str:
         """The seed of this node's NATS user at the parent: `new` at first, the same ever after."""
@@ -527,12 +527,12 @@ class Frames:
 class Store:
     """One transaction: all repositories on one connection, committed or undone together."""
 
-    def __init__(self, conn: Connection, sealer: Sealer) -> None:
+    def __init__(self, conn: Connection, keyring: Keyring) -> None:
         self.nodes = Nodes(conn)
         self.homes = Homes(conn)
         self.invitations = Invitations(conn)
-        self.enrollments = Enrollments(conn, sealer)
-        self.uplink = Uplink(conn, sealer)
+        self.enrollments = Enrollments(conn, keyring)
+        self.uplink = Uplink(conn, keyring)
         self.streams = Streams(conn)
         self.frames = Frames(conn)
         self.arrivals = Arrivals(conn)
@@ -541,7 +541,7 @@ class Store:
         self.directive_reports = DirectiveReports(conn)
         self.subscribers = Subscribers(conn)
         self.outbox = Outbox(conn)
-        self.calls = Calls(conn, sealer)
+        self.calls = Calls(conn, keyring)
 
 
 def _stream(row: Any) -> Stream:

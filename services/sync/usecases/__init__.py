@@ -29,7 +29,7 @@ from kit.ids import utc_now
 from kit.log_service import ChannelUnknown
 from kit.records import DOWN, TRAVELLING
 from kit.rpc import Call
-from kit.sealing import Sealer
+from kit.sealing import Keyring
 from kit.trust import NodeKey
 from services.sync import domain
 from services.sync.domain import UNKNOWN_RUN, Cursor, Invitation, Node, Stream, StreamKey
@@ -95,7 +95,7 @@ class Sync:
     def __init__(
         self,
         pool: Pool,
-        sealer: Sealer,
+        keyring: Keyring,
         own: Node,
         *,
         signer: Ed25519PrivateKey,
@@ -113,7 +113,7 @@ class Sync:
             nats_url: what children are told of this node's NATS; empty if there is none.
             wake: called after a commit that wrote to the outbox.
         """
-        self._pool, self._sealer, self.own = pool, sealer, own
+        self._pool, self._keyring, self.own = pool, keyring, own
         self._admit, self._nats_url, self.committed, self.clock = admit, nats_url, wake, clock
         self._signer = signer
         self.services = services
@@ -125,13 +125,13 @@ class Sync:
 
     def transaction(self) -> AbstractAsyncContextManager[Store]:
         """All or nothing."""
-        return Database(self._pool, lambda conn: Store(conn, self._sealer)).transaction()
+        return Database(self._pool, lambda conn: Store(conn, self._keyring)).transaction()
 
     @asynccontextmanager
     async def look(self) -> AsyncIterator[Store]:
         """For a single statement, which needs no transaction."""
         async with self._pool.acquire() as conn:
-            yield Store(conn, self._sealer)
+            yield Store(conn, self._keyring)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Store]:
@@ -140,7 +140,7 @@ class Sync:
             self._pool.acquire() as conn,
             conn.transaction(isolation="repeatable_read", readonly=True),
         ):
-            yield Store(conn, self._sealer)
+            yield Store(conn, self._keyring)
 
     # -- joining
 
@@ -608,7 +608,7 @@ class Sync:
 
     def on(self, conn: Connection) -> Store:
         """What is kept, on a connection of the caller's own."""
-        return Store(conn, self._sealer)
+        return Store(conn, self._keyring)
 
     async def stream_key(self, origin: UUID, service: str, channel: str) -> StreamKey:
         """The stream that an officer asks about.

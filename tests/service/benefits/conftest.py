@@ -46,7 +46,7 @@ async def fresh(postgres: str, template: str) -> str:
 
 async def make_settings(postgres: str, template: str, folder: Path) -> Settings:
     """The settings of a service on a fresh database, which ends with the server."""
-    for key in ("data.key", "token.key", "node.key"):
+    for key in ("data.key", "token.key", "node.key", "person.key"):
         (folder / key).write_text(secrets.token_hex(32))
     nobody = f"127.0.0.1:{ports.free()}"
     node, url = uuid7(), on(postgres, await fresh(postgres, template))

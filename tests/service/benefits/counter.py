@@ -15,7 +15,7 @@ from kit.db import Database
 from kit.ids import uuid7
 from kit.organizations import organization_id
 from kit.rpc import Refused, refused
-from kit.sealing import Sealer
+from kit.sealing import FileKeys, Keyring
 from kit.tree import Organizations
 from services.benefits.config import Settings
 from services.benefits.store import Reads, Store
@@ -41,16 +41,16 @@ class Counter:
     stubs: dict[str, Any]
     """By the full names of their services."""
     means: Means
-    sealer: Sealer
+    keyring: Keyring
 
     @classmethod
     async def open(
         cls, settings: Settings, channel: grpc.aio.Channel, pool: "asyncpg.Pool[Any]"
     ) -> "Counter":
-        sealer = Sealer(settings.secret("data.key"))
+        keyring = await Keyring.open(pool, FileKeys(settings.secrets / "data.key"))
         means = Means(
-            database=Database(pool, lambda conn: Store(conn, sealer, settings.node)),
-            reads=Reads(pool, settings.node), node=settings.node,
+            database=Database(pool, lambda conn: Store(conn, keyring, settings.node)),
+            reads=Reads(pool, keyring, settings.node), node=settings.node,
             home=await Organizations(pool).get(organization_id(settings.organization)),
             key=Ed25519PrivateKey.from_private_bytes(settings.secret("node.key")),
             card_valid=timedelta(days=30),
@@ -61,7 +61,7 @@ class Counter:
             for service in methods
             for method in service.methods
         }
-        return cls(settings, pool, stubs, means, sealer)
+        return cls(settings, pool, stubs, means, keyring)
 
     def token(self, name: str) -> tuple[tuple[str, str], ...]:
         return calling_as(name, self.settings.secrets, self.settings.node)
@@ -79,10 +79,17 @@ class Counter:
         return refused(error.value)
 
     async def announce(
-        self, members: Iterable[UUID], *, code: str = STREET, version: int = 1, left: bool = False
+        self,
+        members: Iterable[UUID],
+        *,
+        code: str = STREET,
+        version: int = 1,
+        left: bool = False,
+        erased: bool = False,
     ) -> None:
         """What membership says of members, as it comes by its log."""
         state = membership_pb2.Member.LEFT if left else membership_pb2.Member.ACTIVE
+        state = membership_pb2.Member.ERASED if erased else state
         public = PublicState(salt=bytes(16), organization=organization_id(code).bytes, state=state)
         entries = [
             log_pb2.Entry(
@@ -92,7 +99,7 @@ class Counter:
             for member in members
         ]  # fmt: skip
         async with self.pool.acquire() as conn, conn.transaction():
-            await enrolling(self.means, self.sealer)(conn, entries)
+            await enrolling(self.means, self.keyring)(conn, entries)
 
     async def member(self, *, code: str = STREET) -> UUID:
         """A new member of this node."""

@@ -58,6 +58,23 @@ async def test_a_card_ends_with_the_membership_and_comes_anew_with_it(counter: C
     assert await counter.events(first.name) == ["CardIssued", "CardRevoked"]
 
 
+async def test_why_the_card_of_one_who_is_erased_was_revoked_is_erased(counter: Counter) -> None:
+    member, other = await counter.member(), await counter.member()
+    cards = [(await counter.card(one)).card.name for one in (member, other)]
+    request = pb.RevokeCardRequest(name=cards[0], reason="家中失火", request_id=str(uuid4()))
+    assert (await counter.ask(request)).revoke_reason == "家中失火"
+    assert (await counter.ask(request)).revoke_reason == "家中失火"
+    await counter.revoke(cards[1], "遗失")
+    await counter.announce([member], version=2, left=True)
+    await counter.announce([member], version=3, erased=True)
+    seen = [await counter.ask(pb.GetCardRequest(name=card)) for card in cards]
+    assert [card.revoke_reason for card in seen] == ["", "遗失"]
+    assert [card.state for card in seen] == [pb.Card.REVOKED, pb.Card.REVOKED]
+    assert (await counter.ask(request)).revoke_reason == ""
+    keys = await counter.pool.fetch("SELECT id FROM data_keys WHERE id = $1", member)
+    assert not keys
+
+
 async def test_an_officer_replaces_a_lost_card(counter: Counter) -> None:
     member = await counter.member()
     first = (await counter.card(member)).card

@@ -194,7 +194,7 @@ async def test_a_coupon_is_refused_after_its_end_and_if_its_code_is_forged(
     later = replace(counter.means, clock=lambda: now + timedelta(days=31))
     call = Call(SHOP, "RedeemCouponRequest", None, b"")
     with pytest.raises(CouponExpired) as error:
-        await Coupons(later, counter.sealer).redeem(claimed.code, call=call)
+        await Coupons(later, counter.keyring).redeem(claimed.code, call=call)
     assert "过期" in error.value.chinese_text
     assert (await counter.ask(late, by=SHOP)).state == pb.Coupon.REDEEMED
 

@@ -22,7 +22,6 @@ from kit import identity, tokens
 from kit.errors import Refusal, Unauthenticated
 from kit.identity import IssuerAway, Keys, TokenExpired, TokenUntrusted, Verifier
 from kit.rpc import refused
-from kit.sealing import Sealer
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.eventually import eventually
 from tests.issuer import Issuer, encoded, issuing, public, signed
@@ -66,8 +65,8 @@ def clock() -> Clock:
 
 
 def verifier(issuer: Issuer, clock: Clock, *, jwks: str = "") -> Verifier:
-    keys, index = Keys(issuer.url, jwks, clock=clock), Sealer(bytes(32)).index
-    return Verifier(issuer.url, HERE, keys, index=index, clock=clock)
+    keys = Keys(issuer.url, jwks, clock=clock)
+    return Verifier(issuer.url, HERE, keys, person_key=bytes(32), clock=clock)
 
 
 async def named(verifier: Verifier, token: str) -> str:

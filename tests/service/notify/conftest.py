@@ -47,7 +47,7 @@ async def make_settings(postgres: str, template: str, folder: Path) -> Settings:
     name = f"notify_{uuid4().hex}"
     await conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     await conn.close()
-    for key in ("data.key", "token.key", "node.key"):
+    for key in ("data.key", "token.key", "node.key", "person.key"):
         (folder / key).write_text(secrets.token_hex(32))
     peers = {name: f"127.0.0.1:{ports.free()}" for name in ("sync", "membership")}
     node, url = uuid7(), on(postgres, name)

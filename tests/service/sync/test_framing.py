@@ -1,6 +1,7 @@
 """An own log becomes frames, also where frames of an earlier life come back in between."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -8,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import db, frames
 from kit.ids import uuid7
-from kit.sealing import Sealer
+from kit.sealing import FileKeys, Keyring
 from kit.server import KIT_MIGRATIONS
 from node import databases
 from services.sync.__main__ import MIGRATIONS
@@ -31,11 +32,13 @@ async def admit(node: UUID, user_key: str) -> str:
 
 
 @pytest.fixture
-async def sync(postgres: str) -> AsyncIterator[Sync]:
+async def sync(postgres: str, tmp_path: Path) -> AsyncIterator[Sync]:
     url = await databases.create(postgres, f"sync_{uuid4().hex}", password="test")
+    (tmp_path / "data.key").write_text("00" * 32)
     async with db.connect(url, KIT_MIGRATIONS, MIGRATIONS) as pool:
+        keyring = await Keyring.open(pool, FileKeys(tmp_path / "data.key"))
         yield Sync(
-            pool, Sealer(bytes(32)), OWN, signer=KEY, admit=admit, nats_url="",
+            pool, keyring, OWN, signer=KEY, admit=admit, nats_url="",
             services=("things",), wake=lambda: None,
         )  # fmt: skip
 

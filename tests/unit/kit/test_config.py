@@ -13,7 +13,7 @@ SERVICES = pytest.mark.parametrize("service", ["membership", "benefits", "notify
 
 def started(service: str, folder: Path, **changes: str | None) -> str:
     """What it says on stderr with settings that are right but for `changes`, as it ends."""
-    for name in ("data.key", "token.key", "node.key"):
+    for name in ("data.key", "token.key", "node.key", "person.key"):
         if not (folder / name).exists():
             (folder / name).write_text(secrets.token_hex(32))
     settings: dict[str, str | None] = {

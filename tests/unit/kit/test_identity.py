@@ -14,7 +14,6 @@ from joserfc.jwk import ECKey
 
 from kit.errors import Unauthenticated
 from kit.identity import MOST_CHARACTERS, PRINCIPAL, Keys, Verifier
-from kit.sealing import Sealer
 from tests.issuer import encoded, public, signed
 
 KEY = ECKey.generate_key("P-256")
@@ -42,8 +41,8 @@ def name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], s
     """Whom a token names; None if it is refused."""
     file = tmp_path_factory.mktemp("issuer") / "jwks"
     file.write_text(json.dumps({"keys": [public(KEY)]}))
-    keys, index = Keys("me", file.as_uri()), Sealer(bytes(32)).index
-    verifier = Verifier("me", "here", keys, index=index, clock=lambda: NOW)
+    keys = Keys("me", file.as_uri())
+    verifier = Verifier("me", "here", keys, person_key=bytes(32), clock=lambda: NOW)
     with asyncio.Runner() as runner:
 
         def found(token: str) -> str | None:

@@ -13,7 +13,6 @@ from kit.errors import Refusal
 from kit.identity import Keys, Verifier
 from kit.limits import Allowances, Bucket, Limits, TooManyAtOnce, TooManyCalls
 from kit.rpc import Gate, TokenInvalid, pushback, to_status
-from kit.sealing import Sealer
 from kit.tokens import sign
 from services.benefits.domain.coupons import SoldOut
 from smartunion.benefits.v1 import benefits_pb2
@@ -124,7 +123,7 @@ def test_a_rush_of_people_leaves_room_for_the_parts_of_the_network() -> None:
 def a_gate(counted: Allowances, child: Any = None) -> Gate:
     return Gate(
         KEY,
-        Verifier("i", "a", Keys("i", "file:///none"), index=Sealer(KEY).index),
+        Verifier("i", "a", Keys("i", "file:///none"), person_key=KEY),
         counted,
         cast(Any, None),  # No person calls.
         child=child,

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from kit.identity import Keys, TokenExpired, Verifier
-from kit.sealing import Sealer
 from node import cli, issuer
 
 
@@ -37,11 +36,10 @@ async def test_a_token_is_that_of_the_node(
     token = capsys.readouterr().out.strip()
     audience = f"nodes/{(tmp_path / 'data' / 'node-id').read_text()}"
     keys = Keys(issuer.NAME, (tmp_path / "data" / "secrets" / "issuer.jwks").as_uri())
-    index = Sealer(bytes(32)).index
-    verifier = Verifier(issuer.NAME, audience, keys, index=index)
+    verifier = Verifier(issuer.NAME, audience, keys, person_key=bytes(32))
     assert (await verifier.identify(token)).name == "officers/li-na"
     in_a_day = Verifier(
-        issuer.NAME, audience, keys, index=index, clock=lambda: time.time() + 86_400
+        issuer.NAME, audience, keys, person_key=bytes(32), clock=lambda: time.time() + 86_400
     )
     with pytest.raises(TokenExpired):
         await in_a_day.identify(token)

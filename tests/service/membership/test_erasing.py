@@ -1,0 +1,235 @@
+"""A membership ends, and what is personal of it is erased for ever."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import grpc
+from openpyxl import load_workbook
+
+from kit.db import Database
+from kit.sealing import FileKeys, Keyring
+from services.membership.store import Store
+from smartunion.membership.v1 import identity_pb2
+from smartunion.membership.v1 import membership_pb2 as pb
+from tests.builders import a_roster
+from tests.eventually import eventually
+from tests.service.desk import Desk
+from tests.service.membership.test_bindings import a_person, ask, binding, refusal
+
+GROUND = pb.Member.CONSENT_WITHDRAWN
+
+
+async def admitted(desk: Desk, number: int = 1) -> pb.Application:
+    return await desk.approve(await desk.apply(number))
+
+
+async def end(desk: Desk, member: str) -> pb.Member:
+    answer: pb.Member = await desk.ask(
+        pb.EndMembershipRequest(name=member, request_id=str(uuid4()))
+    )
+    return answer
+
+
+async def erase(desk: Desk, member: str, ground: "pb.Member.Ground" = GROUND) -> pb.Member:
+    answer: pb.Member = await desk.ask(
+        pb.EraseMemberRequest(name=member, ground=ground, request_id=str(uuid4()))
+    )
+    return answer
+
+
+def key(name: str) -> UUID:
+    return UUID(name.partition("/")[2])
+
+
+async def kept(desk: Desk, *names: str) -> list[Sequence[Any]]:
+    """The rows that hold, or open, what is personal of records."""
+    ids = [key(name) for name in names]
+    people = await desk.pool.fetch("SELECT * FROM people WHERE id = ANY ($1)", ids)
+    keys = await desk.pool.fetch("SELECT * FROM data_keys WHERE id = ANY ($1)", ids)
+    return [people, keys]
+
+
+async def test_who_has_left_is_a_member_no_more_and_may_join_again(membership: Desk) -> None:
+    member = (await admitted(membership)).member
+    left = await end(membership, member)
+    assert (left.state, left.version) == (pb.Member.LEFT, 2)
+    assert left.person.full_name == "张三"
+    told = await membership.refusal(pb.EndMembershipRequest(name=member))
+    assert (told.code, told.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MEMBERSHIP_ENDED")
+    listed = await membership.ask(pb.ListMembersRequest(parent=membership.county))
+    assert not listed.members
+    assert (await admitted(membership)).member != member
+
+
+async def test_the_data_of_a_member_is_not_erased_while_it_is_needed(membership: Desk) -> None:
+    approved = await admitted(membership)
+    told = await membership.refusal(pb.EraseMemberRequest(name=approved.member, ground=GROUND))
+    assert (told.code, told.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MEMBERSHIP_LASTS")
+    assert all(await kept(membership, approved.member, approved.name))
+    await end(membership, approved.member)
+    told = await membership.refusal(pb.EraseMemberRequest(name=approved.member))
+    assert (told.reason, told.field) == ("ENUM_NUMBER_UNKNOWN", "ground")
+
+
+async def test_who_is_erased_is_nowhere_and_the_record_stays(membership: Desk) -> None:
+    request = membership.an_application(1)
+    application = await membership.ask(request)
+    approved = await membership.approve(application)
+    await end(membership, approved.member)
+    assert all(await kept(membership, approved.member, approved.name))
+    erased = await erase(membership, approved.member)
+    found = await membership.ask(pb.GetMemberRequest(name=approved.member))
+    for seen in (erased, found):
+        assert (seen.state, seen.version) == (pb.Member.ERASED, 3)
+        assert not seen.HasField("person")
+        assert seen.erase_time.seconds
+        assert seen.erase_ground == GROUND
+        assert seen.organization == approved.organization
+        assert seen.approval_date
+    number = membership.id_number(1)
+    assert not (await membership.ask(pb.SearchMembersRequest(id_number=number))).members
+    shown = await membership.ask(pb.GetApplicationRequest(name=approved.name))
+    assert shown.state == pb.Application.APPROVED
+    assert not shown.HasField("person")
+    again = await membership.ask(request)  # The call that brought the person, repeated.
+    assert again.name == approved.name
+    assert not again.HasField("person")
+    assert not any(await kept(membership, approved.member, approved.name))
+    for answer in await answers(membership):
+        assert number not in answer
+
+
+async def answers(desk: Desk) -> list[str]:
+    """All that is kept for repeats, as the node's key opens it."""
+    keyring = await Keyring.open(desk.pool, FileKeys(desk.settings.secrets / "data.key"))
+    rows = await desk.pool.fetch("SELECT caller, method, request_id, answer FROM calls")
+    assert rows
+    return [
+        keyring.node.open(row["answer"], f"calls.answer/{'/'.join(map(str, row[:3]))}").decode()
+        for row in rows
+    ]
+
+
+async def test_who_is_erased_is_shown_by_no_result_of_a_roster(membership: Desk) -> None:
+    roster = await membership.bring(a_roster(membership.member_rows([1, 2])))
+    number = membership.id_number(1)
+    found = await membership.ask(pb.SearchMembersRequest(id_number=number))
+    member = found.members[0].name
+    await end(membership, member)
+    assert await shown(membership, roster) == [True, True]
+    await erase(membership, member)
+    assert await shown(membership, roster) == [False, True]
+
+
+async def shown(desk: Desk, roster: pb.Roster) -> list[bool]:
+    """Of each row of the result file, whether it shows a person."""
+    sheet = load_workbook(io.BytesIO(await desk.result(roster))).worksheets[0]
+    return [bool(row[2].value or row[3].value) for row in sheet.iter_rows(min_row=3)]
+
+
+async def test_who_holds_an_office_leaves_it_first(membership: Desk) -> None:
+    member = (await admitted(membership)).member
+    office = await membership.appoint(member, membership.county, "AUDITOR")
+    told = await membership.refusal(pb.EndMembershipRequest(name=member))
+    assert (told.reason, told.metadata["office"]) == ("STILL_IN_OFFICE", office.name)
+    await membership.dismiss(office)
+    assert (await end(membership, member)).state == pb.Member.LEFT
+
+
+async def test_who_is_erased_is_nobodys_login_any_more(membership: Desk) -> None:
+    member, person = (await admitted(membership)).member, a_person()
+    assert (await ask(membership, binding(membership, 1), by=person)).member == member
+    await end(membership, member)
+    await erase(membership, member)
+    told = await refusal(membership, identity_pb2.UnbindMyIdentityRequest(), by=person)
+    assert told.reason == "NOT_BOUND"
+
+
+async def test_erasing_again_changes_nothing(membership: Desk) -> None:
+    member = (await admitted(membership)).member
+    await end(membership, member)
+    first = await erase(membership, member)
+    assert await erase(membership, member, pb.Member.UNLAWFUL) == first
+    told = await membership.refusal(pb.EndMembershipRequest(name=member))
+    assert told.reason == "MEMBERSHIP_ENDED"
+
+
+async def test_who_was_erased_joins_again_as_somebody_new(membership: Desk) -> None:
+    old = await admitted(membership)
+    await end(membership, old.member)
+    await erase(membership, old.member)
+    new = await admitted(membership)
+    assert new.member != old.member
+    number = membership.id_number(1)
+    found = await membership.ask(pb.SearchMembersRequest(id_number=number))
+    assert [one.name for one in found.members] == [new.member]
+    assert found.members[0].person.full_name == "张三"
+    assert (await erase(membership, old.member)).state == pb.Member.ERASED
+    assert all(await kept(membership, new.member, new.name)), "the new one is somebody else"
+
+
+async def test_that_a_member_is_erased_is_announced_without_a_word_about_them(
+    membership: Desk,
+) -> None:
+    member = (await admitted(membership)).member
+    await end(membership, member)
+    await erase(membership, member)
+    await erase(membership, member)
+
+    async def announced() -> None:
+        rows = await membership.pool.fetch(
+            "SELECT event_type, version FROM entries WHERE id = $1 ORDER BY number", key(member)
+        )
+        assert [(row["event_type"].rpartition(".")[2], row["version"]) for row in rows] == [
+            ("MemberAdmitted", 1), ("MemberLeft", 2), ("MemberErased", 3),
+        ]  # fmt: skip
+
+    await eventually(announced)
+
+
+async def test_only_a_chair_erases_and_whose_office_is_elsewhere_does_not(
+    membership: Desk,
+) -> None:
+    member = (await admitted(membership)).member
+    clerk, stranger = f"officers/{uuid4()}", f"officers/{uuid4()}"
+    await membership.appoint(clerk, membership.county, "MEMBERSHIP")
+    await membership.appoint(stranger, "organizations/5101", "CHAIR")
+    if membership.code.startswith("5101"):
+        stranger = f"officers/{uuid4()}"
+    ending = pb.EndMembershipRequest(name=member, request_id=str(uuid4()))
+    erasing = pb.EraseMemberRequest(name=member, ground=GROUND, request_id=str(uuid4()))
+    for request in (ending, erasing):
+        told = await membership.refusal(request, officer=stranger)
+        assert told.code is grpc.StatusCode.PERMISSION_DENIED
+    assert (await membership.ask(ending, officer=clerk)).state == pb.Member.LEFT
+    assert (await membership.refusal(erasing, officer=clerk)).reason == "NO_OFFICE"
+    assert (await membership.ask(erasing)).state == pb.Member.ERASED
+
+
+async def test_what_a_backup_brings_back_of_the_erased_is_not_shown_and_erased_again(
+    membership: Desk,
+) -> None:
+    approved = await admitted(membership)
+    names = approved.member, approved.name
+    await end(membership, approved.member)
+    people, keys = await kept(membership, *names)
+    await erase(membership, approved.member)
+    for table, rows in (("people", people), ("data_keys", keys)):
+        await membership.pool.copy_records_to_table(
+            table, records=[tuple(row) for row in rows], columns=list(rows[0].keys())
+        )
+    found = await membership.ask(pb.GetMemberRequest(name=approved.member))
+    assert not found.HasField("person")
+    number = membership.id_number(1)
+    assert not (await membership.ask(pb.SearchMembersRequest(id_number=number))).members
+    keyring = await Keyring.open(
+        membership.pool, FileKeys(membership.settings.secrets / "data.key")
+    )
+    node = membership.settings.node
+    async with Database(
+        membership.pool, lambda conn: Store(conn, keyring, node)
+    ).transaction() as store:
+        await store.people.erase(node)  # As the service does when it starts, and every hour.
+    assert not any(await kept(membership, *names))
