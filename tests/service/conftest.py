@@ -100,7 +100,7 @@ async def calling(settings: Settings) -> AsyncIterator[Desk]:
             SELECT max(code) FROM organizations WHERE level = 5
              GROUP BY left(code, 6) ORDER BY left(code, 6) OFFSET $1 LIMIT 1
             """,
-            number % 150,
+            number % 180,
         )
         stub = MembershipServiceStub(channel)
         yield Desk(settings, stub, pool, street, number * 20_000, channel)
