@@ -1,4 +1,4 @@
-"""What is right about any text that people write."""
+"""What is right about any text that people write, and how one is shown in part."""
 
 import re
 
@@ -24,3 +24,15 @@ def check_characters(text: str, *, field: str, lines: bool = False) -> None:
     """
     if CONTROLS.search(_BREAKS.sub("", text) if lines else text):
         raise TextCharacters(field=field)
+
+
+def hidden(text: str, first: int, last: int) -> str:
+    """A text of which only the first and the last characters are shown; none, if that would leave
+    fewer than four to hide.
+
+    >>> hidden("11010519491231002X", 6, 4), hidden("13800000000", 3, 4), hidden("123456", 0, 4)
+    ('110105********002X', '138****0000', '******')
+    """
+    if len(text) < first + last + 4:
+        return "*" * len(text)
+    return text[:first] + "*" * (len(text) - first - last) + text[len(text) - last :]

@@ -10,7 +10,6 @@ from kit.headers import Header
 from kit.offices import time_in
 from kit.organizations import Organization
 from kit.rpc import Context, call_of, caller, check_enum, page_of, uuid_in
-from services.membership.domain import identity
 from services.membership.domain.bindings import Binding
 from services.membership.domain.identity import Person
 from services.membership.domain.members import Application, Ground, Member
@@ -287,11 +286,7 @@ def _organization(organization: Organization) -> pb.Organization:
 def _person(person: Person | None) -> pb.Person | None:
     if person is None:
         return None
-    return pb.Person(
-        full_name=person.full_name,
-        id_number=identity.masked_id_number(person.id_number),
-        phone=identity.masked_phone(person.phone),
-    )
+    return pb.Person(full_name=person.full_name, id_number=person.id_number, phone=person.phone)
 
 
 def _provenance(header: Header) -> pb.Provenance:
