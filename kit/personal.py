@@ -6,7 +6,6 @@ redacted where it is written (kit/telemetry.py).
 """
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, TypeAlias, TypeVar
 
@@ -14,7 +13,7 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from kit.texts import hidden
+from kit.texts import hidden, without_numbers
 from smartunion.event.v1 import personal_pb2 as pb
 
 Text = TypeVar("Text", str, bytes)
@@ -27,9 +26,6 @@ SHOWN: dict[Kind, tuple[int, int]] = {
 }
 """How many characters at the beginning and at the end a masked field shows.  What is not here is
 shown to whoever may call the method."""
-
-NUMBER = re.compile(r"(?<![0-9A-Za-z])(\d{17}[\dXx]|1[3-9]\d{9})(?![0-9A-Za-z])", re.ASCII)
-"""An ID number or a mobile phone number in any text."""
 
 EVERYTHING = frozenset(pb.PersonalData.values()) - {pb.PERSONAL_DATA_UNSPECIFIED}
 MASKED = frozenset(SHOWN)
@@ -110,15 +106,3 @@ def loggable(value: Any) -> Any:
         case Sequence() | Set() if not isinstance(value, str | bytes):
             return tuple(map(loggable, value))
     return without_numbers(str(value))
-
-
-def without_numbers(text: str) -> str:
-    """A text in which ID numbers and phone numbers are masked: the last wall before a log.
-
-    >>> without_numbers("key (11010519491231002X) of 13800000000 at 1732500000123")
-    'key (110105********002X) of 138****0000 at 1732500000123'
-    """
-    return NUMBER.sub(
-        lambda found: hidden(found[0], *SHOWN[pb.ID_NUMBER if len(found[0]) == 18 else pb.PHONE]),
-        text,
-    )

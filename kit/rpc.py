@@ -468,9 +468,9 @@ PEOPLE = (
 """Who answers for what they change: it leaves a row in the audit trail."""
 
 
-CLEAR = (access_pb2.MEMBER, access_pb2.SERVICE, access_pb2.NODE)
-"""Whose answers are not masked: what members read is their own, and services and nodes are sent
-what they must know."""
+CLEAR = (access_pb2.MEMBER, access_pb2.PERSON, access_pb2.SERVICE, access_pb2.NODE)
+"""Whose answers are not masked: what members and persons read is their own, and services and nodes
+are sent what they must know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -700,9 +700,10 @@ def _check_decided(method: str, guarded: Scope | None) -> None:
 
 
 def _mask(method: str, answer: Message) -> None:
-    """Hide what an answer does not show of people, except to members, of whom it is, and between
-    services and nodes."""
-    if rule_of(*_split(method)).access not in CLEAR:
+    """Hide what an answer does not show of people, unless it is revealed for a purpose that stands
+    in the audit trail, or is not for officers."""
+    act = acting.get(None)
+    if rule_of(*_split(method)).access not in CLEAR and not (act and act.revealed):
         mask(answer)
 
 

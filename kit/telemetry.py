@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from kit.personal import loggable, without_numbers
+from kit.personal import loggable
+from kit.texts import without_numbers
 
 STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 

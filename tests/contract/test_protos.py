@@ -35,6 +35,7 @@ PERSONAL = re.compile(
 NOT_PERSONAL = {
     "smartunion.benefits.v1.MyCard.text": "a card holds no name and no number",
     "smartunion.benefits.v1.VerifyCardRequest.text": "a card holds no name and no number",
+    "smartunion.membership.v1.PrivacyText.text": "what everybody is told",
     "smartunion.membership.v1.Roster.refuse_reason": "the name of a refusal",
     "smartunion.membership.v1.RosterRow.reason": "the name of a refusal",
     "smartunion.notify.v1.Notice.text": "posted for everybody",
@@ -187,14 +188,15 @@ def test_about_oneself_alone_is_only_the_explanation() -> None:
 
 
 def test_every_list_has_pages(files: list[FileDescriptorProto]) -> None:
-    """But those of services of the node, and of its own few: enrolments that wait, proofs, keys,
-    figures."""
+    """But those of services of the node, and of its own few: enrolments that wait, texts, proofs,
+    keys, figures."""
     for file in files:
         requests = {message.name: {field.name for field in message.field}
                     for message in file.message_type}  # fmt: skip
         for name, fields in requests.items():
             few = name in (
                 "ListEnrollmentsRequest",
+                "ListPrivacyTextsRequest",
                 "ListProofsRequest",
                 "ListKeysRequest",
                 "ListFiguresRequest",

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.personal import loggable, mask, redacted, without_numbers
+from kit.personal import loggable, mask, redacted
+from kit.texts import without_numbers
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.notify.v1 import notify_pb2
 from tests.builders import an_id_number
