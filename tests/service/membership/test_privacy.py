@@ -393,3 +393,18 @@ async def test_a_text_that_people_were_told_is_never_edited(
     ):
         with pytest.raises(CannotServe, match=told):
             await kept(wrong)
+
+
+async def test_who_is_erased_is_neither_revealed_nor_exported(membership: Desk, mine: Mine) -> None:
+    member, application = await member_of(membership, 1)
+    await membership.ask(pb.EndMembershipRequest(name=member))
+    data = await mine.ask(privacy_pb2.ExportMyDataRequest(), by=member)
+    assert data.members[0].person.full_name == "张三", "who has left still reads what is held"
+    await membership.ask(pb.EraseMemberRequest(name=member, ground="PURPOSE_ENDED"))
+    for name in (member, application):
+        assert (await membership.refusal(reveal(name))).reason == "PERSON_NOT_HERE"
+    told = await mine.refusal(privacy_pb2.ExportMyDataRequest(), by=member)
+    assert told.reason == "NOT_A_MEMBER"
+    lines = "SELECT count(*) FROM consents WHERE person = ANY ($1::text[]::uuid[])"
+    ids = [name.partition("/")[2] for name in (member, application)]
+    assert await membership.pool.fetchval(lines, ids), "that they were told stays, without a name"
