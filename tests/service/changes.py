@@ -53,7 +53,8 @@ class Changes:
         return membership_pb2.RejectApplicationRequest(name=made.name, reason="重复"), ""
 
     async def EndMembership(self) -> Asked:  # noqa: N802
-        application = await self._ask((await self.ApproveApplication())[0])
+        request, by = await self.ApproveApplication()
+        application = await self._ask(request, by=by)
         return membership_pb2.EndMembershipRequest(name=application.member), ""
 
     async def EraseMember(self) -> Asked:  # noqa: N802

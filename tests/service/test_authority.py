@@ -295,7 +295,7 @@ async def record(node: Node) -> None:
     await eventually(raised)
     leaving = (await node.ask(applying(4))).name
     request = membership_pb2.ApproveApplicationRequest(name=leaving)
-    made["leaving"] = (await node.ask(request)).member
+    made["leaving"] = (await node.ask(request, by=DEPUTY)).member
 
 
 def a_programme(node: Node, parent: str) -> Any:
