@@ -25,6 +25,7 @@ from kit.tree import Organizations
 from node.network import Node
 from node.officers import imported, members
 from node.people import HEADER, Crowd, Person
+from services.membership.domain.consents import Texts
 from services.membership.store import Reads, Store
 from services.membership.usecases import Means
 from services.membership.usecases.members import Applications
@@ -153,7 +154,7 @@ async def _use_case(node: Node, own: "asyncpg.Pool[Any]") -> Applications:
     return Applications(
         Means(
             database=Database(own, lambda conn: Store(conn, keyring, origin)),
-            reads=Reads(own, keyring, origin), node=origin, home=home,
+            reads=Reads(own, keyring, origin), node=origin, home=home, texts=Texts(()),
         )
     )  # fmt: skip
 

@@ -151,7 +151,7 @@ def _entry(row: Row) -> pb.AuditEntry:
     return pb.AuditEntry(
         number=row.number, act_time=row.time, caller=row.caller, office=row.office,
         method=row.method, path=row.path, resources=row.names,
-        request_id=str(row.request_id or ""), hash=row.hash,
+        request_id=str(row.request_id or ""), purpose=row.purpose, hash=row.hash,
     )  # fmt: skip
 
 

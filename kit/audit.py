@@ -1,11 +1,13 @@
-"""The audit trail: who changed what, by which office, in a table to which rows are only added.
+"""The audit trail: who changed what, or had personal data revealed, by which office, in a table to
+which rows are only added.
 
 The gate says who acts (`acting`); every transaction of a service leaves a row when it commits
 (`kit.db.Database`), so nobody who writes a use case has to think of it.  The publisher numbers the
 rows and chains them (kit/chain.py), and the head of the chain stands in the certificates, so that
 the nodes that read them keep a copy.
 
-No personal data: names of resources with an id, and who was named by the token.
+No personal data: names of resources with an id, who was named by the token, and what an officer
+gave as the purpose of a reveal.
 """
 
 import re
@@ -18,7 +20,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
-from kit.authority import Scope, ScopeUndecided
+from kit.authority import REVEAL, Scope, ScopeUndecided
 from kit.chain import Head, Row, link
 from smartunion.event.v1 import log_pb2
 
@@ -34,7 +36,7 @@ END = 2**62
 """Behind all rows."""
 
 _NAME = re.compile(r"[a-z_]+/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-COLUMNS = "number, time, caller, method, office, path, names, request_id, hash"
+COLUMNS = "number, time, caller, method, office, path, names, request_id, purpose, hash"
 
 
 @dataclass(slots=True)
@@ -53,6 +55,15 @@ class Act:
     """Whether it was done before, by a call with the same request_id."""
     recorded: tuple[str, ...] | None = None
     """The names in the row that was committed last."""
+    purpose: str = ""
+    """Why personal data is revealed by it, if it is."""
+
+    @property
+    def revealed(self) -> bool:
+        """Whether an officer who may reveal has said why, and the trail says so."""
+        noted = self.repeated or self.recorded is not None
+        permitted = self.scope is not None and self.scope.permission == REVEAL
+        return bool(self.purpose) and noted and permitted
 
     def touch(self, *names: str) -> None:
         """Note that resources were touched."""
@@ -100,10 +111,10 @@ def _names_in(message: Message) -> Iterator[str]:
 async def record(conn: "Connection", act: Act) -> tuple[str, ...] | None:
     """Leave a row for what the transaction has changed, one for each organisation for which it was
     decided, unless the call has left it already; the names in it, to be kept in the act after the
-    commit.  A transaction that has only read leaves none.
+    commit.  A transaction that has only read leaves none, unless it had a purpose.
 
     Raises:
-        ScopeUndecided: if an officer has changed something and nobody asked whose it is.
+        ScopeUndecided: if an officer has done something and nobody asked whose it is.
     """
     names = act.names()
     if act.repeated or act.recorded == names:
@@ -111,15 +122,15 @@ async def record(conn: "Connection", act: Act) -> tuple[str, ...] | None:
     written = await conn.fetchval(
         """
         WITH row AS (
-            INSERT INTO audit_waiting (caller, method, office, path, names, request_id)
-            SELECT $1, $2, office, path, $5, $6
+            INSERT INTO audit_waiting (caller, method, office, path, names, request_id, purpose)
+            SELECT $1, $2, office, path, $5, $6, $7
               FROM unnest($3::text[], $4::text[]) AS decided(office, path)
-             WHERE pg_current_xact_id_if_assigned() IS NOT NULL
+             WHERE pg_current_xact_id_if_assigned() IS NOT NULL OR $7 <> ''
         )
-        SELECT pg_current_xact_id_if_assigned() IS NOT NULL
+        SELECT pg_current_xact_id_if_assigned() IS NOT NULL OR $7 <> ''
         """,
         act.caller, act.method, [*act.decided().values()], [*act.decided()], names,
-        act.request_id(),
+        act.request_id(), act.purpose,
     )  # fmt: skip
     if not written:
         return act.recorded
@@ -163,7 +174,7 @@ async def number(conn: "Connection") -> bool:
             columns=COLUMNS.split(", "),
             records=[
                 (row.number, row.time, row.caller, row.method, row.office, row.path, row.names,
-                 row.request_id, row.hash)
+                 row.request_id, row.purpose, row.hash)
                 for row in rows
             ],
         )  # fmt: skip
@@ -176,6 +187,7 @@ def row_of(found: Any, **others: Any) -> Row:
     return Row(
         time=found["time"], caller=found["caller"], method=found["method"], office=found["office"],
         path=found["path"], names=found["names"], request_id=found["request_id"],
+        purpose=found["purpose"],
         **(others or {"number": found["number"], "hash": found["hash"]}),
     )  # fmt: skip
 
@@ -232,5 +244,21 @@ async def page(
          ORDER BY number DESC LIMIT $6
         """,
         before, all_of_node, within, resource, caller, limit,
+    )  # fmt: skip
+    return [row_of(row) for row in found]
+
+
+async def page_of_reveals(
+    pool: "Pool", names: Sequence[str], *, before: int, limit: int
+) -> list[Row]:
+    """Rows that say why data of some resources was revealed, the newest first: the resource that
+    was asked for is the first in its row."""
+    found = await pool.fetch(
+        f"""
+        SELECT {COLUMNS} FROM audit WHERE names && $1 AND names[1] = ANY ($1)
+           AND purpose <> '' AND number < $2
+         ORDER BY number DESC LIMIT $3
+        """,
+        names, before, limit,
     )  # fmt: skip
     return [row_of(row) for row in found]

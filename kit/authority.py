@@ -21,6 +21,9 @@ SUBJECT = "(?![0-9]{11,}[Xx]?$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """How a token names an officer, after `officers/`.  A phone or ID number is no name: names stand in
 logs and in the audit trail."""
 
+REVEAL = "pii.reveal"
+"""The permission to see personal data with nothing masked, for a purpose that is recorded."""
+
 FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -48,7 +51,7 @@ _READING = frozenset(
 PERMISSIONS: dict[Role, frozenset[str]] = {
     Role.CHAIR: _READING
     | {
-        "office.appoint", "application.create", "application.decide", "roster.import",
+        "office.appoint", "application.create", "application.decide", "roster.import", REVEAL,
         "member.unbind", "member.end", "member.erase", "card.manage", "programme.manage",
         "notice.post", "voice.handle", "directive.issue", "directive.report",
     },
@@ -56,7 +59,7 @@ PERMISSIONS: dict[Role, frozenset[str]] = {
         {
             "organization.read", "application.create", "application.read", "application.decide",
             "member.read", "member.unbind", "member.end", "roster.import", "roster.read",
-            "card.read", "card.manage", "notice.read",
+            "card.read", "card.manage", "notice.read", REVEAL,
         }
     ),
     Role.FINANCE: frozenset({"organization.read", "programme.read", "notice.read"}),

@@ -5,7 +5,8 @@ they are no longer those of which the nodes above keep a copy (`Head`).  So rows
 show what was done to a trail, and where.
 
 Pure.  The hash is SHA-256 over the hash before (32 bytes; zeros before the first) and the row as
-JSON without spaces: [number, time, caller, method, office, path, names, request_id].
+JSON without spaces: [number, time, caller, method, office, path, names, request_id], and, of what
+has one, the purpose.
 """
 
 import hashlib
@@ -34,6 +35,8 @@ class Row:
     names: Sequence[str]
     """The resources that were touched."""
     request_id: UUID | None
+    purpose: str = ""
+    """Why personal data was revealed; empty of everything else."""
     hash: bytes
     """32 bytes."""
 
@@ -59,6 +62,7 @@ def link(before: bytes, row: Row) -> bytes:
         row.number, row.time.isoformat(timespec="microseconds"), row.caller, row.method, row.office,
         row.path, list(row.names), str(row.request_id or ""),
     ]  # fmt: skip
+    content += [row.purpose] if row.purpose else []
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(before + text.encode()).digest()
 

@@ -49,6 +49,7 @@ from kit.identity import Identity, TokenExpired, Verifier
 from kit.ids import uuid_of
 from kit.limits import Allowances, Sort, address_of, is_neighbour
 from kit.offices import Offices
+from kit.personal import mask
 from smartunion.event.v1 import access_pb2
 from smartunion.event.v1.access_pb2 import Access, Place
 
@@ -467,6 +468,11 @@ PEOPLE = (
 """Who answers for what they change: it leaves a row in the audit trail."""
 
 
+CLEAR = (access_pb2.MEMBER, access_pb2.PERSON, access_pb2.SERVICE, access_pb2.NODE)
+"""Whose answers are not masked: what members and persons read is their own, and services and nodes
+are sent what they must know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a method's proto says of who may call it, and as what a call counts."""
@@ -575,6 +581,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
                     async with lasting, asyncio.timeout(limit):
                         answer = await handler(request, context)
                 _check_decided(method, guarded)
+                _mask(method, answer)
                 return answer
             except Exception as error:
                 await self._abort(method, context, error)
@@ -595,6 +602,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
                                 _check_decided(method, guarded)
                                 if guarded:
                                     guarded.confirm()
+                                _mask(method, answer)
                                 await context.write(answer)
                 _check_decided(method, guarded)
             except Exception as error:
@@ -689,6 +697,14 @@ def _check_decided(method: str, guarded: Scope | None) -> None:
     if guarded and not guarded.decided:
         log.error("scope undecided", extra={"method": method})
         raise ScopeUndecided(method=method)
+
+
+def _mask(method: str, answer: Message) -> None:
+    """Hide what an answer does not show of people, unless it is revealed for a purpose that stands
+    in the audit trail, or is not for officers."""
+    act = acting.get(None)
+    if rule_of(*_split(method)).access not in CLEAR and not (act and act.revealed):
+        mask(answer)
 
 
 def _where(error: BaseException) -> str:

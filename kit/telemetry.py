@@ -2,21 +2,53 @@
 
 A record has a constant message, and its facts in `extra`; never a person's name.  The machine gets
 one JSON object a line: time (RFC 3339, UTC), level, service, logger, message, the facts, and, for
-a bug only, `error` with the traceback.
+a bug only, `error` with the traceback.  Whoever logs a message of a proto all the same, an error,
+or a number of a person, finds it redacted (kit/personal.py); so it is for other people's code.
 """
 
 import json
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+
+from kit.personal import loggable
+from kit.texts import without_numbers
 
 STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
 
 def facts(record: logging.LogRecord) -> dict[str, Any]:
     """What was given as `extra`."""
-    return {name: value for name, value in record.__dict__.items() if name not in STANDARD}
+    return {
+        name: loggable(value) for name, value in record.__dict__.items() if name not in STANDARD
+    }
+
+
+def text_of(record: logging.LogRecord) -> str:
+    """The message, with its arguments."""
+    text = str(loggable(record.msg))
+    return without_numbers(text % loggable(record.args)) if record.args else text
+
+
+def trace_of(error: BaseException | None) -> str:
+    """The lines that an error came through, after those of what led to it; of the errors only the
+    types: their texts may quote a row."""
+    return "".join(_traces(error)).rstrip()
+
+
+def _traces(error: BaseException | None) -> Iterator[str]:
+    if error is None:
+        return
+    yield from _traces(
+        error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    )
+    for one in getattr(error, "exceptions", ()):
+        yield from _traces(one)
+    yield from traceback.format_tb(error.__traceback__)
+    yield f"{type(error).__name__}\n"
 
 
 class JsonFormatter(logging.Formatter):
@@ -32,12 +64,12 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "service": self._service,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": text_of(record),
             **facts(record),
         }
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+            line["error"] = trace_of(record.exc_info[1])
+        return json.dumps(line, ensure_ascii=False)
 
 
 class TextFormatter(logging.Formatter):
@@ -51,8 +83,10 @@ class TextFormatter(logging.Formatter):
         level = "" if record.levelno <= logging.INFO else f"{record.levelname} "
         known = " ".join(f"{name}={value}" for name, value in facts(record).items())
         time = self.formatTime(record, self.datefmt)
-        line = f"{time} {self._service:<10} {level}{record.getMessage()}  {known}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = f"{time} {self._service:<10} {level}{text_of(record)}  {known}".rstrip()
+        if record.exc_info:
+            line = f"{line}\n{trace_of(record.exc_info[1])}"
+        return line
 
 
 def setup_logging(service: str, *, level: int = logging.INFO) -> None:

@@ -23,6 +23,8 @@ level = "city"             # national province city county township grassroots g
 data = "data"              # folder for all that it keeps, relative to this file
 profile = "development"    # development or production
 first_officer = ""         # who begins, while there is no chair; empty: admin, in development
+privacy_texts = ""         # what people are told of the use of their data: a TOML file, relative to
+                           # this one; empty: services/membership/privacy.toml
 
 [identity]
 issuer = ""                # https://… of the OIDC issuer whose tokens count here; empty, in
@@ -122,6 +124,8 @@ class NodeConfig(Section):
     first_officer: str = Field(default="", pattern=rf"^({SUBJECT})?\Z")
     """The subject who is chair and node operator while the organisation has no chair; empty:
     `admin` in development, nobody in production."""
+    privacy_texts: str = ""
+    """The path of a TOML file; absolute once loaded; empty: the one that comes with membership."""
     identity: IdentityConfig = IdentityConfig()
     postgres: PostgresConfig = PostgresConfig()
     nats: NatsConfig = NatsConfig()
@@ -163,7 +167,10 @@ def load(file: Path) -> NodeConfig:
     folder = file.resolve().parent
     creds = config.nats.creds and str(folder / config.nats.creds)
     nats = config.nats.model_copy(update={"creds": creds})
-    return config.model_copy(update={"data": folder / config.data, "nats": nats})
+    texts = config.privacy_texts and str(folder / config.privacy_texts)
+    return config.model_copy(
+        update={"data": folder / config.data, "nats": nats, "privacy_texts": texts}
+    )
 
 
 def _malformed(file: Path, error: ValidationError) -> ConfigMalformed:

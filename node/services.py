@@ -107,6 +107,7 @@ class Task:
         error = self._task.exception()
         if error and _is_bug(error):
             log.error("service failed", extra={"part": self._name}, exc_info=error)
+            return type(error).__name__  # Its text may quote a row.
         return str(error or "it returned")
 
     async def stop(self) -> None:

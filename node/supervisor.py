@@ -274,6 +274,8 @@ def _service(plan: Plan, name: str, dsn: str, url: str, creds: str) -> services.
     }
     if name == "membership":
         settings["first_officer"] = config.first_officer
+        if config.privacy_texts:
+            settings["privacy_texts"] = config.privacy_texts
     if name == "sync":
         settings |= {
             "parent": config.parent.sync,

@@ -1,5 +1,7 @@
 """Settings of membership, read from the environment: SMARTUNION_DATABASE_URL and so on."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from kit import config
@@ -13,6 +15,9 @@ class Settings(config.Settings):
     """The subject who becomes chair and node operator of the node's organisation while it has no
     chair; empty: `admin` in development, nobody in production.  In development there is then a
     `deputy` too, since two decide."""
+
+    privacy_texts: Path = Path(__file__).with_name("privacy.toml")
+    """The TOML file of what people are told of the use of their data."""
 
     @property
     def first_officers(self) -> dict[str, tuple[Role, ...]]:

@@ -10,8 +10,8 @@ from kit.headers import Header
 from kit.offices import time_in
 from kit.organizations import Organization
 from kit.rpc import Context, call_of, caller, check_enum, page_of, uuid_in
-from services.membership.domain import identity
 from services.membership.domain.bindings import Binding
+from services.membership.domain.consents import Consent, PrivacyText
 from services.membership.domain.identity import Person
 from services.membership.domain.members import Application, Ground, Member
 from services.membership.domain.officers import Office, TermUnreadable
@@ -21,9 +21,16 @@ from services.membership.usecases.bindings import Bindings
 from services.membership.usecases.members import Applications, Members
 from services.membership.usecases.officers import Officers
 from services.membership.usecases.organizations import Organizations
+from services.membership.usecases.privacy import Access, MyData, Reveals
 from services.membership.usecases.rosters import Rosters, Upload
-from smartunion.membership.v1 import identity_pb2, identity_pb2_grpc, membership_pb2_grpc
+from smartunion.membership.v1 import (
+    identity_pb2,
+    identity_pb2_grpc,
+    membership_pb2_grpc,
+    privacy_pb2_grpc,
+)
 from smartunion.membership.v1 import membership_pb2 as pb
+from smartunion.membership.v1 import privacy_pb2 as privacy
 
 
 class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
@@ -32,12 +39,14 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
         organizations: Organizations,
         applications: Applications,
         members: Members,
+        reveals: Reveals,
         officers: Officers,
         rosters: Rosters,
     ) -> None:
         self._organizations = organizations
         self._applications = applications
         self._members = members
+        self._reveals = reveals
         self._officers = officers
         self._rosters = rosters
 
@@ -133,6 +142,12 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
             call=call_of(request, request.request_id),
         )
         return _member(member)
+
+    async def RevealPerson(self, request: pb.RevealPersonRequest, context: Context) -> pb.Person:
+        person = await self._reveals.person(
+            request.name, purpose=request.purpose, call=call_of(request, request.request_id)
+        )
+        return _person(person)
 
     async def AppointOfficer(
         self, request: pb.AppointOfficerRequest, context: Context
@@ -274,6 +289,64 @@ def _binding(binding: Binding) -> identity_pb2.Binding:
     )
 
 
+class MyDataServicer(privacy_pb2_grpc.MyDataServiceServicer):
+    def __init__(self, my_data: MyData) -> None:
+        self._my_data = my_data
+
+    async def ListMyDataAccesses(
+        self, request: privacy.ListMyDataAccessesRequest, context: Context
+    ) -> privacy.ListMyDataAccessesResponse:
+        page = page_of(request)
+        found, key = await self._my_data.page_of_accesses(page)
+        return privacy.ListMyDataAccessesResponse(
+            accesses=map(_access, found), next_page_token=page.token(key)
+        )
+
+    async def ExportMyData(
+        self, request: privacy.ExportMyDataRequest, context: Context
+    ) -> privacy.MyData:
+        found = await self._my_data.export()
+        return privacy.MyData(
+            export_time=found.time,
+            members=map(_member, found.members),
+            applications=map(_application, found.applications),
+            consents=map(_consent, found.consents),
+            texts=map(_text, found.texts),
+            accesses=map(_access, found.accesses),
+            offices=map(_office, found.offices),
+        )
+
+    async def ListPrivacyTexts(
+        self, request: privacy.ListPrivacyTextsRequest, context: Context
+    ) -> privacy.ListPrivacyTextsResponse:
+        return privacy.ListPrivacyTextsResponse(texts=map(_text, self._my_data.texts()))
+
+    async def ListMyConsents(
+        self, request: privacy.ListMyConsentsRequest, context: Context
+    ) -> privacy.ListMyConsentsResponse:
+        page = page_of(request)
+        found, key = await self._my_data.page_of_consents(page)
+        return privacy.ListMyConsentsResponse(
+            consents=map(_consent, found), next_page_token=page.token(key)
+        )
+
+    async def GiveConsent(
+        self, request: privacy.GiveConsentRequest, context: Context
+    ) -> privacy.Consent:
+        consent = await self._my_data.give(
+            request.use, request.effective_date, call=call_of(request, request.request_id)
+        )
+        return _consent(consent)
+
+    async def WithdrawConsent(
+        self, request: privacy.WithdrawConsentRequest, context: Context
+    ) -> privacy.Consent:
+        consent = await self._my_data.withdraw(
+            request.use, call=call_of(request, request.request_id)
+        )
+        return _consent(consent)
+
+
 def _organization(organization: Organization) -> pb.Organization:
     return pb.Organization(
         name=organization.name,
@@ -284,14 +357,8 @@ def _organization(organization: Organization) -> pb.Organization:
     )
 
 
-def _person(person: Person | None) -> pb.Person | None:
-    if person is None:
-        return None
-    return pb.Person(
-        full_name=person.full_name,
-        id_number=identity.masked_id_number(person.id_number),
-        phone=identity.masked_phone(person.phone),
-    )
+def _person(person: Person) -> pb.Person:
+    return pb.Person(full_name=person.full_name, id_number=person.id_number, phone=person.phone)
 
 
 def _provenance(header: Header) -> pb.Provenance:
@@ -304,7 +371,7 @@ def _application(application: Application) -> pb.Application:
     return pb.Application(
         name=application.name,
         organization=f"organizations/{application.organization}",
-        person=_person(application.person),
+        person=_person(application.person) if application.person else None,
         state=application.state.name,
         create_time=application.create_time,
         filer=application.filer,
@@ -321,7 +388,7 @@ def _member(member: Member) -> pb.Member:
     return pb.Member(
         name=member.name,
         organization=f"organizations/{member.organization}",
-        person=_person(member.person),
+        person=_person(member.person) if member.person else None,
         state=member.state.name,
         approval_date=member.approval_date.isoformat() if member.approval_date else "",
         approval_number=member.approval_number,
@@ -385,4 +452,38 @@ def _row(row: RowResult) -> pb.RosterRow:
         column=row.header,
         message=row.message,
         chinese_message=row.chinese_message,
+    )
+
+
+def _access(access: Access) -> privacy.DataAccess:
+    row, office = access
+    return privacy.DataAccess(
+        reveal_time=row.time,
+        officer=row.caller,
+        office=row.office,
+        role=office.role.name if office else None,
+        organization=f"organizations/{office.organization}" if office else "",
+        purpose=row.purpose,
+        resource=row.names[0],
+    )
+
+
+def _text(text: PrivacyText) -> privacy.PrivacyText:
+    return privacy.PrivacyText(
+        use=text.use,
+        effective_date=text.effective_date.isoformat(),
+        basis=text.basis.name,
+        title=text.title,
+        text=text.text,
+    )
+
+
+def _consent(consent: Consent) -> privacy.Consent:
+    return privacy.Consent(
+        use=consent.use,
+        effective_date=consent.effective_date.isoformat(),
+        basis=consent.basis.name,
+        step=consent.step.name,
+        record_time=consent.time,
+        recorder=consent.recorder,
     )

@@ -1,6 +1,7 @@
 """The house style of the contracts, checked on their descriptors."""
 
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from kit.authority import PERMISSIONS
+from kit.personal import SHOWN, of_field
 from kit.rpc import rule_of
 from smartunion.event.v1 import access_pb2
 
@@ -22,6 +25,31 @@ SERVED = [
     ).DESCRIPTOR
     for path in sorted(PROTOS.rglob("*.proto"))
 ]
+
+PERSONAL = re.compile(
+    r"(.*_)?(id_?numbers?|ids?_?no|phones?|mobiles?|tele?phones?|e?mails?|address(es)?|birth\w*"
+    r"|bank\w*|accounts?\w*|(full|real|person|family|given|spouse|child|applicant)_?names?"
+    r"|texts?|reasons?|purposes?|contents?|notes?|remarks?|comments?|file_names?)"
+)
+"""Names of fields that look as if a person stood in them."""
+NOT_PERSONAL = {
+    "smartunion.benefits.v1.MyCard.text": "a card holds no name and no number",
+    "smartunion.benefits.v1.VerifyCardRequest.text": "a card holds no name and no number",
+    "smartunion.membership.v1.PrivacyText.text": "what everybody is told",
+    "smartunion.membership.v1.Roster.refuse_reason": "the name of a refusal",
+    "smartunion.membership.v1.RosterRow.reason": "the name of a refusal",
+    "smartunion.notify.v1.Notice.text": "posted for everybody",
+    "smartunion.notify.v1.PublicHandling.sealed_text": "sealed",
+    "smartunion.notify.v1.PublicNotice.text": "posted for everybody",
+    "smartunion.sync.v1.Directive.text": "what an office asks of offices",
+    "smartunion.sync.v1.Home.address": "where a node is reached",
+    "smartunion.sync.v1.PublicHome.address": "where a node is reached",
+    "smartunion.sync.v1.PublicDirective.text": "what an office asks of offices",
+    "smartunion.sync.v1.DirectiveReport.reason": "what an office answers",
+    "smartunion.sync.v1.PublicDirectiveReport.reason": "what an office answers",
+    "smartunion.sync.v1.RefuseDirectiveRequest.reason": "what an office answers",
+}
+"""Those that look so and are not, and why."""
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +138,44 @@ def test_every_method_of_officers_says_what_some_role_permits() -> None:
     assert asked == permitted
 
 
+def all_fields() -> Iterator[FieldDescriptor]:
+    """Every field of every message, nested ones too."""
+
+    def inside(message: Descriptor) -> Iterator[FieldDescriptor]:
+        yield from message.fields
+        for nested in message.nested_types:
+            yield from inside(nested)
+
+    for file in SERVED:
+        for message in file.message_types_by_name.values():
+            yield from inside(message)
+
+
+def test_what_looks_personal_says_what_it_is() -> None:
+    """From the option `pii` follows what is masked and what no log shows.  A new field: give it the
+    option, or say here why it is not personal."""
+    silent = {
+        field.full_name
+        for field in all_fields()
+        if field.type in (field.TYPE_STRING, field.TYPE_BYTES)
+        and PERSONAL.fullmatch(field.name)
+        and not of_field(field)
+    }
+    assert silent == set(NOT_PERSONAL)
+
+
+def test_what_is_personal_can_be_masked_and_redacted() -> None:
+    """Masks and redaction know single texts and bytes, in messages that are no maps."""
+    for field in all_fields():
+        if of_field(field):
+            kinds = (field.TYPE_STRING,) if of_field(field) in SHOWN else (
+                field.TYPE_STRING, field.TYPE_BYTES)  # fmt: skip
+            assert field.type in kinds and not field.is_repeated, field.full_name
+            assert field.containing_type and not field.containing_type.GetOptions().map_entry
+        if field.message_type and field.message_type.GetOptions().map_entry:
+            assert not field.message_type.fields_by_name["value"].message_type, field.full_name
+
+
 def test_about_oneself_alone_is_only_the_explanation() -> None:
     own = [
         method.name
@@ -122,14 +188,15 @@ def test_about_oneself_alone_is_only_the_explanation() -> None:
 
 
 def test_every_list_has_pages(files: list[FileDescriptorProto]) -> None:
-    """But those of services of the node, and of its own few: enrolments that wait, proofs, keys,
-    figures."""
+    """But those of services of the node, and of its own few: enrolments that wait, texts, proofs,
+    keys, figures."""
     for file in files:
         requests = {message.name: {field.name for field in message.field}
                     for message in file.message_type}  # fmt: skip
         for name, fields in requests.items():
             few = name in (
                 "ListEnrollmentsRequest",
+                "ListPrivacyTextsRequest",
                 "ListProofsRequest",
                 "ListKeysRequest",
                 "ListFiguresRequest",

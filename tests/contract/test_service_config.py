@@ -14,7 +14,7 @@ from tests.contract.test_protos import SERVED
 
 CONFIG = (Path(__file__).parents[2] / "docs" / "service-config.json").read_text()
 METHODS = json.loads(CONFIG)["methodConfig"]
-READS = ("Explain", "Find", "Get", "List", "Search", "Verify")
+READS = ("Explain", "Export", "Find", "Get", "List", "Search", "Verify")
 
 
 def of_clients() -> Iterator[MethodDescriptor]:

@@ -1,13 +1,16 @@
 """One good request for each method by which people change something at a node that stands alone."""
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
+import grpc
+
 from smartunion.benefits.v1 import benefits_pb2
-from smartunion.membership.v1 import identity_pb2, membership_pb2
+from smartunion.membership.v1 import identity_pb2, membership_pb2, privacy_pb2
 from smartunion.notify.v1 import notify_pb2
 from smartunion.sync.v1 import directive_pb2, sync_pb2
 from tests.builders import a_member_row, a_roster, an_id_number, sha256
@@ -50,12 +53,30 @@ class Changes:
         return membership_pb2.RejectApplicationRequest(name=made.name, reason="重复"), ""
 
     async def EndMembership(self) -> Asked:  # noqa: N802
-        application = await self._ask((await self.ApproveApplication())[0])
+        request, by = await self.ApproveApplication()
+        application = await self._ask(request, by=by)
         return membership_pb2.EndMembershipRequest(name=application.member), ""
 
     async def EraseMember(self) -> Asked:  # noqa: N802
         left = await self._ask((await self.EndMembership())[0])
         return membership_pb2.EraseMemberRequest(name=left.name, ground="PURPOSE_ENDED"), ""
+
+    async def RevealPerson(self) -> Asked:  # noqa: N802
+        return membership_pb2.RevealPersonRequest(name=self._member, purpose="核对银行卡"), ""
+
+    async def GiveConsent(self) -> Asked:  # noqa: N802
+        texts = (await self._ask(privacy_pb2.ListPrivacyTextsRequest(), by="")).texts
+        text = next(one for one in texts if one.basis == privacy_pb2.PrivacyText.CONSENT)
+        return (
+            privacy_pb2.GiveConsentRequest(use=text.use, effective_date=text.effective_date),
+            self._member,
+        )
+
+    async def WithdrawConsent(self) -> Asked:  # noqa: N802
+        request, by = await self.GiveConsent()
+        with suppress(grpc.aio.AioRpcError):  # it was given before
+            await self._ask(request, by=by)
+        return privacy_pb2.WithdrawConsentRequest(use=request.use), by
 
     async def AppointOfficer(self) -> Asked:  # noqa: N802
         office = membership_pb2.Office(holder=f"officers/{uuid4()}", role="AUDITOR")

@@ -42,6 +42,8 @@ from smartunion.membership.v1 import (
     identity_pb2_grpc,
     membership_pb2,
     membership_pb2_grpc,
+    privacy_pb2,
+    privacy_pb2_grpc,
 )
 from smartunion.membership.v1.records_pb2 import PublicOffice
 from smartunion.notify.v1 import notify_pb2, notify_pb2_grpc
@@ -64,6 +66,7 @@ SERVED: dict[str, list[tuple[Any, Any]]] = {
     "membership": [
         (membership_pb2, membership_pb2_grpc),
         (identity_pb2, identity_pb2_grpc),
+        (privacy_pb2, privacy_pb2_grpc),
     ],
     "benefits": [(benefits_pb2, benefits_pb2_grpc)],
     "notify": [(notify_pb2, notify_pb2_grpc)],
@@ -93,7 +96,7 @@ def methods(
 
 METHODS = list(methods())
 PEOPLE = (access_pb2.OFFICER, access_pb2.MEMBER, access_pb2.MERCHANT, access_pb2.PERSON)
-READING = ("Download", "Get", "List", "Search", "Verify", "Watch")
+READING = ("Download", "Export", "Get", "List", "Search", "Verify", "Watch")
 
 
 @dataclass
@@ -169,7 +172,7 @@ async def node(
         "membership": Settings, "benefits": BenefitsSettings, "notify": NotifySettings,
         "sync": SyncSettings,
     }  # fmt: skip
-    same = first.model_dump(exclude={"first_officer"}) | {"peers": addresses}
+    same = first.model_dump(exclude={"first_officer", "privacy_texts"}) | {"peers": addresses}
     settings = {
         name: kind(**same | {"database_url": urls[name], "listen": addresses[name]})
         for name, kind in kinds.items()
@@ -292,7 +295,7 @@ async def record(node: Node) -> None:
     await eventually(raised)
     leaving = (await node.ask(applying(4))).name
     request = membership_pb2.ApproveApplicationRequest(name=leaving)
-    made["leaving"] = (await node.ask(request)).member
+    made["leaving"] = (await node.ask(request, by=DEPUTY)).member
 
 
 def a_programme(node: Node, parent: str) -> Any:
@@ -325,7 +328,7 @@ COLLECTIONS = {
     "RevokeCard": "cards", "GetCard": "cards", "GetProgramme": "programmes",
     "OpenProgramme": "programmes", "GetNotice": "notices",
     "GetVoice": "voices", "PassOnVoice": "voices", "AnswerVoice": "voices",
-    "CloseVoice": "voices", "EndMembership": "leaving",
+    "CloseVoice": "voices", "EndMembership": "leaving", "RevealPerson": "members",
 }  # fmt: skip
 """Whose name a request bears; the parent of the others is the street."""
 SHOWING = ("SearchMembers", "ListProgrammes")

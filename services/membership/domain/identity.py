@@ -1,11 +1,11 @@
-"""What is right about a person's name, ID number and phone, and how the numbers are shown.
+"""What is right about a person's name, ID number and phone.
 
 A refusal names the field and what is right.  It never quotes what was given: that is personal.
 """
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 
 from stdnum.cn import ric
@@ -89,10 +89,10 @@ class PhoneMalformed(InvalidArgument):
 class Person:
     """A natural person, as far as a union must know; checked."""
 
-    full_name: str
-    id_number: str
+    full_name: str = field(repr=False)
+    id_number: str = field(repr=False)
     """18 characters: 17 digits, and a digit or X."""
-    phone: str = ""
+    phone: str = field(default="", repr=False)
     """11 digits; empty if unknown."""
 
 
@@ -175,24 +175,6 @@ def phone_of(text: str, *, field: str = "phone") -> str:
     if number and not _PHONE.fullmatch(number):
         raise PhoneMalformed(field=field)
     return number
-
-
-def masked_id_number(number: str) -> str:
-    """As answers show it: the region, and the last four.
-
-    >>> masked_id_number("11010519491231002X")
-    '110105********002X'
-    """
-    return f"{number[:6]}********{number[14:]}"
-
-
-def masked_phone(number: str) -> str:
-    """As answers show it.
-
-    >>> masked_phone("13800000000")
-    '138****0000'
-    """
-    return f"{number[:3]}****{number[7:]}" if number else ""
 
 
 def beijing_date(at: datetime) -> date:

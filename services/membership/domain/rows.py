@@ -5,13 +5,13 @@ No result quotes a cell: columns get shifted, and then an ID number stands anywh
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import IntEnum
 from functools import lru_cache
 
 from kit.errors import FailedPrecondition, InvalidArgument, Refusal
-from kit.texts import check_characters
+from kit.texts import check_characters, hidden
 from services.membership.domain.identity import MOST_NAME_CHARACTERS, Person, person_of
 from services.membership.domain.members import AlreadyAMember, ApplicationPending
 from services.membership.domain.table import ASIDES, Aside, Header, Row
@@ -113,8 +113,8 @@ class Entry:
 class Shown:
     """The person of a row, as far as a result may show it: numbers are masked."""
 
-    full_name: str = ""
-    id_number: str = ""
+    full_name: str = field(default="", repr=False)
+    id_number: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,9 +158,7 @@ def _masked(text: str) -> str:
     ('110105*******1002', '1**********')
     """
     text = text[:MOST_NAME_CHARACTERS]
-    if len(text) < 15:
-        return text[:1] + "*" * (len(text) - 1)
-    return text[:6] + "*" * (len(text) - 10) + text[-4:]
+    return hidden(text, 6, 4) if len(text) >= 15 else text[:1] + "*" * (len(text) - 1)
 
 
 def entry_of(row: Row, *, today: date) -> Entry:

@@ -8,6 +8,7 @@ from kit.log import Outbox
 from kit.sealing import Keyring
 from kit.tree import Organizations
 from services.membership.store.bindings import Bindings
+from services.membership.store.consents import Consents
 from services.membership.store.members import Applications, Members
 from services.membership.store.officers import Officers
 from services.membership.store.people import People
@@ -19,9 +20,10 @@ class Store:
 
     def __init__(self, conn: Connection, keyring: Keyring, node: UUID) -> None:
         self.organizations = Organizations(conn)
-        self.people = People(conn, keyring)
+        self.people = People(conn, keyring, node)
         self.applications = Applications(conn, keyring, node)
         self.members = Members(conn, keyring, node)
+        self.consents = Consents(conn)
         self.officers = Officers(conn, node)
         self.bindings = Bindings(conn, keyring, node)
         self.rosters = Rosters(conn, keyring)
@@ -35,8 +37,10 @@ class Reads:
 
     def __init__(self, pool: Pool, keyring: Keyring, node: UUID) -> None:
         self.organizations = Organizations(pool)
+        self.people = People(pool, keyring, node)
         self.applications = Applications(pool, keyring, node)
         self.members = Members(pool, keyring, node)
+        self.consents = Consents(pool)
         self.officers = Officers(pool, node)
         self.rosters = Rosters(pool, keyring)
         self.roster_rows = RosterRows(pool, keyring)

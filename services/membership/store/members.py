@@ -91,6 +91,14 @@ class Applications:
         )  # fmt: skip
         return [self._of(row) for row in rows]
 
+    async def of(self, records: Sequence[UUID]) -> list[Application]:
+        """Those among the records of a person of this node, oldest first; for the person alone."""
+        rows = await self._conn.fetch(
+            f"{APPLICATION} WHERE record.origin = $1 AND record.id = ANY ($2) ORDER BY record.id",
+            self._node, records,
+        )  # fmt: skip
+        return [self._of(row) for row in rows]
+
     async def add(self, application: Application, change: Change) -> None:
         await self._conn.execute(
             """
@@ -213,6 +221,14 @@ class Members:
              ORDER BY record.id
             """,
             self._node, path, self._keyring.index("id_number", id_number), MemberState.ERASED,
+        )  # fmt: skip
+        return [self._of(row) for row in rows]
+
+    async def of(self, records: Sequence[UUID]) -> list[Member]:
+        """Those among the records of a person of this node, oldest first; for the person alone."""
+        rows = await self._conn.fetch(
+            f"{MEMBER} WHERE record.origin = $1 AND record.id = ANY ($2) ORDER BY record.id",
+            self._node, records,
         )  # fmt: skip
         return [self._of(row) for row in rows]
 

@@ -1,5 +1,6 @@
 """The table `offices`, whose columns the kit knows: see kit/offices.py."""
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -51,6 +52,21 @@ class Officers:
             self._node, path, after, ending_after, limit,
         )  # fmt: skip
         return [self._of(row) for row in rows]
+
+    async def held_by(self, holders: Sequence[str]) -> list[Office]:
+        """All that were ever given to some holders, oldest first."""
+        rows = await self._conn.fetch(
+            f"{OFFICE} WHERE record.origin = $1 AND record.holder = ANY ($2) ORDER BY record.id",
+            self._node, holders,
+        )  # fmt: skip
+        return [self._of(row) for row in rows]
+
+    async def with_ids(self, offices: Iterable[UUID]) -> dict[UUID, Office]:
+        """Those of them that are known here."""
+        rows = await self._conn.fetch(
+            f"{OFFICE} WHERE record.origin = $1 AND record.id = ANY ($2)", self._node, set(offices)
+        )
+        return {row["id"]: self._of(row) for row in rows}
 
     async def lock_appointing(self) -> None:
         """Wait for other appointing: nobody gets the same office twice."""

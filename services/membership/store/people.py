@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from kit.db import Connection
+from kit.db import Connection, Pool
 from kit.sealing import KEY, Keyring, KeyRow, Sealer
 from services.membership.domain.identity import Person
 from services.membership.domain.members import (
@@ -54,8 +54,8 @@ class PersonRow:
 
 
 class People:
-    def __init__(self, conn: Connection, keyring: Keyring) -> None:
-        self._conn, self._keyring = conn, keyring
+    def __init__(self, conn: "Connection | Pool", keyring: Keyring, node: UUID) -> None:
+        self._conn, self._keyring, self._node = conn, keyring, node
 
     async def add_applicant(self, application: Application) -> None:
         """The person of a new application.  Raises AlreadyAMember, ApplicationPending."""
@@ -114,6 +114,25 @@ class People:
             indexes, node,
         )  # fmt: skip
         return {row[0]: Known(row[1], row[2], row[3]) for row in rows}
+
+    async def records_of(self, member: UUID) -> list[UUID]:
+        """All records here of the person of a member, the member's own among them, the oldest
+        first; none if there is no such member of this node."""
+        rows = await self._conn.fetch(
+            """
+            WITH own AS (
+                SELECT id_index FROM people
+                  JOIN members ON members.id = people.id AND origin = $2
+                 WHERE people.id = $1
+            )
+            SELECT id FROM people JOIN own USING (id_index) WHERE standing IS NOT NULL
+             UNION ALL
+            SELECT id FROM people JOIN own USING (id_index) WHERE standing IS NULL
+             ORDER BY id
+            """,
+            member, self._node,
+        )  # fmt: skip
+        return [row["id"] for row in rows]
 
     async def add_all(self, rows: Sequence[PersonRow]) -> None:
         """Many people at once."""

@@ -8,6 +8,7 @@ from uuid import UUID
 from kit.db import Database
 from kit.ids import utc_now
 from kit.organizations import Organization
+from services.membership.domain.consents import Texts
 from services.membership.store import Reads, Store
 
 
@@ -20,6 +21,8 @@ class Means:
     node: UUID
     home: Organization
     """The organisation that the node serves."""
+    texts: Texts
+    """What people are told of the use of their data."""
     committed: Callable[[], None] = lambda: None
     """Called after each commit that announces something."""
     clock: Callable[[], datetime] = utc_now

@@ -192,12 +192,29 @@ class Importer:
                     for at in range(0, len(judged.entries), SLICE):
                         batch.settle(judged.entries[at : at + SLICE])
                         await asyncio.sleep(0)
-                    await _write(store, roster, batch)
+                    await self._write(store, roster, batch)
                 return
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name != "one_standing":
                     raise
                 # Someone has joined meanwhile: look again.
+
+    async def _write(self, store: Store, roster: Roster, batch: Batch) -> None:
+        """All that a batch changes, in the transaction that holds the roster: in a preview, nothing
+        but what is shown of it."""
+        results = batch.results
+        if roster.state is RosterState.PREVIEWING:
+            results = [_without_new_record(result) for result in results]
+        else:
+            await _write_people(store, batch)
+            at = self._means.clock()
+            informed = self._means.texts.informed(
+                [one.id for one in batch.members] + [one.id for one in batch.applications],
+                by=roster.name, at=at, today=beijing_date(at),
+            )  # fmt: skip
+            await store.consents.add_all(informed)
+        await store.roster_rows.add_all(roster.id, results, batch.lines)
+        await store.rosters.advance(roster.id, Counter(result.outcome for result in results))
 
     async def _check_in_step(self, store: Store, roster: Roster, done: int) -> None:
         held = await store.rosters.lock(roster.id, scope=None)
@@ -250,18 +267,6 @@ async def _batches(
                 waiting = waiting[BATCH:]
     if waiting:
         yield header, waiting
-
-
-async def _write(store: Store, roster: Roster, batch: Batch) -> None:
-    """All that a batch changes, in the transaction that holds the roster: in a preview, nothing but
-    what is shown of it."""
-    results = batch.results
-    if roster.state is RosterState.PREVIEWING:
-        results = [_without_new_record(result) for result in results]
-    else:
-        await _write_people(store, batch)
-    await store.roster_rows.add_all(roster.id, results, batch.lines)
-    await store.rosters.advance(roster.id, Counter(result.outcome for result in results))
 
 
 async def _write_people(store: Store, batch: Batch) -> None:

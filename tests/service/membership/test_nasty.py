@@ -53,6 +53,7 @@ def a_request(desk: Desk, method: str, application: str, roster: str) -> Any:
         "ApproveApplication": application, "RejectApplication": application,
         "GetMember": f"members/{UUID(int=1)}", "ListRosterRows": roster, "CommitRoster": roster,
         "DiscardRoster": roster, "DismissOfficer": f"offices/{UUID(int=1)}",
+        "RevealPerson": application,
     }  # fmt: skip
     if method == "CreateApplication":
         return desk.an_application(2)
@@ -61,6 +62,8 @@ def a_request(desk: Desk, method: str, application: str, roster: str) -> Any:
     request = getattr(pb, f"{method}Request")()
     if "reason" in request.DESCRIPTOR.fields_by_name:
         request.reason = "材料不全"
+    if method == "RevealPerson":
+        request.purpose = "核对"
     if method == "AppointOfficer":
         request.office.CopyFrom(pb.Office(holder=f"officers/{uuid4()}", role=pb.Office.RIGHTS))
     if method == "CreateRoster":

@@ -22,7 +22,8 @@ def a_trail(length: int, *, after: Head = BEGINNING, by: str = "officers/li-na")
         row = Row(
             number=number, time=BEGUN + timedelta(seconds=number), caller=by, method="a.B.Approve",
             office=f"offices/{UUID(int=1)}", path="0.51", names=[f"members/{UUID(int=number)}"],
-            request_id=UUID(int=number) if number % 2 else None, hash=b"",
+            request_id=UUID(int=number) if number % 2 else None,
+            purpose="核对银行卡" if number % 4 == 0 else "", hash=b"",
         )  # fmt: skip
         rows.append(replace(row, hash=link(head.hash, row)))
         head = Head(number, rows[-1].hash)
@@ -98,6 +99,7 @@ OTHERS: dict[str, st.SearchStrategy[Any]] = {
     "path": st.text(),
     "names": st.lists(st.text(), max_size=3),
     "request_id": st.none() | st.uuids(),
+    "purpose": st.text(),
     "hash": st.binary(min_size=32, max_size=32),
 }
 

@@ -13,6 +13,7 @@ from uuid import UUID
 import grpc
 import pytest
 
+from kit.audit import acting
 from kit.authority import Office, Role, scope
 from kit.identity import Identity
 from kit.limits import Allowances, Limits
@@ -147,3 +148,42 @@ async def test_what_lasts_ends_with_the_token_by_which_it_began() -> None:
         with suppress(asyncio.InvalidStateError):
             await upload.write(pb.UploadRosterRequest())
         assert await reason_of(upload) == "TOKEN_EXPIRED"
+
+
+class Revealing(MembershipServiceServicer):
+    """Answers with a person, and says a purpose; whether that stands in the trail is up to the
+    test."""
+
+    def __init__(self, *, recorded: bool, purpose: str = "") -> None:
+        self._recorded, self._purpose = recorded, purpose
+
+    def _person(self) -> pb.Person:
+        scope.get().check(PATH)
+        act = acting.get()
+        act.purpose, act.recorded = self._purpose, ("members/1",) if self._recorded else None
+        return pb.Person(full_name="张三", id_number="11010519491231002X", phone="13800000000")
+
+    async def RevealPerson(self, request: Any, context: Any) -> pb.Person:  # noqa: N802
+        return self._person()
+
+    async def GetMember(self, request: Any, context: Any) -> pb.Member:  # noqa: N802
+        return pb.Member(person=self._person())
+
+    async def WatchRoster(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        yield pb.Member(person=self._person())  # What is field 3 there, is a text in a roster.
+
+
+async def test_nothing_is_clear_unless_the_trail_says_why_by_a_permission_to_reveal() -> None:
+    revealing: Any = Revealing
+    masked = pb.Person(full_name="张三", id_number="110105********002X", phone="138****0000")
+    for servicer in (
+        revealing(recorded=False), revealing(recorded=True),
+        revealing(recorded=False, purpose="核对"),
+    ):  # fmt: skip
+        async with served(servicer, Held()) as stub:
+            assert await stub.RevealPerson(pb.RevealPersonRequest()) == masked
+    async with served(revealing(recorded=True, purpose="核对"), Held()) as stub:
+        assert (await stub.RevealPerson(pb.RevealPersonRequest())).id_number == "11010519491231002X"
+        assert (await stub.GetMember(pb.GetMemberRequest())).person == masked
+        streamed = await anext(aiter(stub.WatchRoster(pb.WatchRosterRequest())))
+        assert streamed.file_name.encode() == masked.SerializeToString()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from kit.telemetry import setup_logging
+from smartunion.membership.v1 import membership_pb2 as pb
 
 
 @pytest.fixture
@@ -42,6 +43,38 @@ def test_a_bug_stays_on_one_line(capsys: pytest.CaptureFixture[str], root_logger
     text = capsys.readouterr().err
     assert text.count("\n") == 1
     assert "ValueError" in json.loads(text)["error"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_log_shows_a_person(
+    capsys: pytest.CaptureFixture[str],
+    root_logger: object,
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+) -> None:
+    """Whoever logs one by mistake: in the message, its arguments, the facts, or an error."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    setup_logging("membership")
+    name, number, phone = "张三", "11010519491231002X", "13800000000"
+    person = pb.Person(full_name=name, id_number=number, phone=phone)
+    member, log = pb.Member(person=person), logging.getLogger("others")
+    log.warning(member)
+    log.warning("read %s of %s", member, number)
+    log.warning("read %(it)s", {"it": member})
+    log.warning(f"called {phone}", extra={"one": member, "all": [member], "who": {"it": person}})
+    try:
+        try:
+            raise KeyError(f"Failing row contains ({name}, {number})")
+        except KeyError as error:
+            raise ExceptionGroup(str(person), [ValueError(phone)]) from error
+    except ExceptionGroup:
+        log.exception("failed", extra={"why": ValueError(name)})
+    told = capsys.readouterr().err
+    for kind in ("KeyError", "ValueError", "ExceptionGroup", "test_no_log_shows_a_person"):
+        assert kind in told
+    assert "[ID_NUMBER]" in told and "110105********002X" in told and "138****0000" in told
+    for secret in (name, number, phone):
+        assert secret not in told
 
 
 def test_a_person_reads_text(

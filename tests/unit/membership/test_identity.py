@@ -10,8 +10,6 @@ from kit.errors import InvalidArgument
 from services.membership.domain.identity import (
     full_name_of,
     id_number_of,
-    masked_id_number,
-    masked_phone,
     phone_of,
 )
 from tests.builders import an_id_number
@@ -51,13 +49,6 @@ def test_any_text_is_either_a_number_of_18_characters_or_refused(text: str) -> N
         assert refusal.field == "id_number"
     else:
         assert len(number) == 18 and number.isascii()
-
-
-@given(numbers)
-def test_a_mask_shows_the_region_and_the_last_four(number: str) -> None:
-    mask = masked_id_number(number)
-    assert len(mask) == 18 and mask[6:14] == "********"
-    assert number[6:14] not in mask
 
 
 def test_who_is_not_born_yet_has_no_number() -> None:
@@ -103,7 +94,7 @@ def test_what_is_no_mobile_phone_is_refused(typed: str) -> None:
 
 
 def test_a_phone_may_be_unknown() -> None:
-    assert (phone_of(" "), masked_phone("")) == ("", "")
+    assert phone_of(" ") == ""
 
 
 @pytest.mark.parametrize(("typed", "right"), [("张", True), ("张" * 50, True), ("张" * 51, False)])
