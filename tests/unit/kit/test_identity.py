@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from joserfc.jwk import ECKey
 
 from kit.errors import Unauthenticated
-from kit.identity import MOST_CHARACTERS, PRINCIPAL, Keys, Verifier
+from kit.identity import (
+    MAX_AGE,
+    MOST_CHARACTERS,
+    PRINCIPAL,
+    Identity,
+    InsufficientUserAuthentication,
+    Keys,
+    Verifier,
+)
 from tests.issuer import encoded, public, signed
 
 KEY = ECKey.generate_key("P-256")
@@ -96,3 +104,28 @@ def test_a_long_token_is_refused_unread(name: Callable[[str], str | None]) -> No
     assert len(longest) < MOST_CHARACTERS and name(longest) == RIGHT["sub"]
     longer = signed({"kid": KEY.thumbprint()}, RIGHT | {"of no use": "x" * 6_000}, KEY)
     assert len(longer) > MOST_CHARACTERS and name(longer) is None
+
+
+@pytest.mark.parametrize(
+    ("age", "acr", "strong", "enough"),
+    [(0, "", (), True), (MAX_AGE, "", (), True), (MAX_AGE + 1, "", (), False),
+     (0, "phr", ("phr", "phrh"), True), (0, "pwd", ("phr", "phrh"), False),
+     (0, "", ("phr",), False), (MAX_AGE + 1, "phr", ("phr",), False)],
+)  # fmt: skip
+def test_a_login_is_good_enough_while_it_is_fresh_and_of_a_kind_that_the_node_trusts(
+    age: int, acr: str, strong: tuple[str, ...], enough: bool
+) -> None:
+    who = Identity("officers/a", issuer="me", auth_time=NOW - age, acr=acr)
+    if enough:
+        who.check_step_up(strong, at=NOW)
+        return
+    with pytest.raises(InsufficientUserAuthentication) as told:
+        who.check_step_up(strong, at=NOW)
+    assert told.value.facts == {
+        "issuer": "me", "max_age": str(MAX_AGE), "acr_values": " ".join(strong)
+    }  # fmt: skip
+
+
+def test_a_token_that_says_nothing_of_a_login_is_of_none() -> None:
+    with pytest.raises(InsufficientUserAuthentication):
+        Identity("officers/a").check_step_up((), at=NOW)
