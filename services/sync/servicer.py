@@ -125,6 +125,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         return pb.EnrollResponse(
             confirmed=True, parent=f"nodes/{self._sync.own.id}", link_token=given["link_token"],
             nats_url=given["nats_url"], nats_user_jwt=given["user_jwt"],
+            link_certificate=given["link_certificate"],
         )  # fmt: skip
 
     async def FindHome(self, request: pb.FindHomeRequest, context: Context) -> pb.Home:

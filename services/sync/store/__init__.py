@@ -179,6 +179,13 @@ class Enrollments:
         )
         return found
 
+    async def key(self, node: UUID) -> bytes | None:
+        """The public key of an admitted node."""
+        found: bytes | None = await self._conn.fetchval(
+            "SELECT public_key FROM enrollments WHERE node = $1 AND link_token IS NOT NULL", node
+        )
+        return found
+
     async def admitted(self) -> list[UUID]:
         """The nodes that an operator has confirmed."""
         rows = await self._conn.fetch("SELECT node FROM enrollments WHERE link_token IS NOT NULL")
@@ -211,10 +218,22 @@ class Uplink:
         token = self._sealer.open(row["link_token"], "uplink.link_token").decode()
         return {**row, "link_token": token}
 
-    async def save(self, *, parent: UUID, token: str, nats_url: str, user_jwt: str) -> None:
+    async def save(
+        self, *, parent: UUID, key: bytes, token: str, certificate: bytes, nats_url: str,
+        user_jwt: str,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            key: the parent's, as the invitation named it.
+            certificate: of this node's key, by the parent.
+        """
         await self._conn.execute(
-            "UPDATE uplink SET parent = $1, link_token = $2, nats_url = $3, user_jwt = $4",
+            """
+            UPDATE uplink SET parent = $1, link_token = $2, nats_url = $3, user_jwt = $4,
+                              parent_key = $5, link_certificate = $6
+            """,
             parent, self._sealer.seal(token.encode(), "uplink.link_token"), nats_url, user_jwt,
+            key, certificate,
         )  # fmt: skip
 
     async def chain(self) -> list[bytes]:

@@ -23,7 +23,7 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
 
-from kit import frames, trust
+from kit import frames, tls, trust
 from kit.db import Connection, Database, Pool
 from kit.ids import utc_now
 from kit.log_service import ChannelUnknown
@@ -156,7 +156,8 @@ class Sync:
         duration = domain.INVITATION_VALID if valid is None else valid
         if not timedelta(0) < duration <= domain.INVITATION_LONGEST:
             raise domain.DurationOutOfRange()
-        invited = Invited(secrets.token_urlsafe(24), code, self.clock() + duration)
+        token = domain.invitation_text(secrets.token_urlsafe(24), self.own.public_key)
+        invited = Invited(token, code, self.clock() + duration)
         async with self.transaction() as store:
             if earlier := await store.calls.earlier(call, Invited):
                 return earlier
@@ -189,7 +190,8 @@ class Sync:
             if row is None or row["link_token"] is None:
                 return None
             return {"link_token": store.enrollments.token(row), "user_jwt": row["user_jwt"],
-                    "nats_url": self._nats_url if row["user_jwt"] else ""}  # fmt: skip
+                    "nats_url": self._nats_url if row["user_jwt"] else "",
+                    "link_certificate": tls.for_child(self._signer, node.public_key)}  # fmt: skip
 
     async def enrollments(self) -> Sequence[Any]:
         """The enrolments that wait for a confirmation."""
@@ -246,6 +248,11 @@ class Sync:
         async with self.look() as store:
             node = await store.enrollments.by_token(_hash(token))
         return f"nodes/{node}" if node else None
+
+    async def child_key(self, child: UUID) -> bytes | None:
+        """The public key of a child that is admitted."""
+        async with self.look() as store:
+            return await store.enrollments.key(child)
 
     # -- frames
 
