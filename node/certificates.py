@@ -31,7 +31,7 @@ class Authority:
         """
         Args:
             folder: its key is made there if it is missing.
-            address: of the machine, by which clients of people check the services.
+            address: of the machine, an IP address or a name: by it people check the services.
         """
         self._folder, self._node, self._address = folder, node, address
         pem = keys.keep(folder / "ca.key", lambda: tls.key_pem(_new_key()).decode())
@@ -49,7 +49,7 @@ class Authority:
         names = (
             x509.UniformResourceIdentifier(tls.uri(self._node, service)),
             x509.DNSName(tls.host(self._node, service)),
-            x509.IPAddress(ip_address(self._address)),
+            _address_name(self._address),
         )
         leaf = tls.certificate(
             f"{service} of {self._node}", key.public_key(), NAME, self._key,
@@ -75,6 +75,13 @@ class Authority:
             end=tls.LAST_DAY, depth=0,
         )  # fmt: skip
         return tls.to_pem(root).decode()
+
+
+def _address_name(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
 
 
 def _new_key() -> ec.EllipticCurvePrivateKey:
