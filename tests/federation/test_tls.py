@@ -22,9 +22,10 @@ from kit import tls, tokens
 from kit.ids import utc_now, uuid7
 from kit.rpc import CHANNEL_OPTIONS, refused
 from kit.tls import Identity
-from kit.wire import SecureChannel, server_credentials
+from kit.wire import SecureChannel, Secured, server_credentials
 from node import ports
 from node.certificates import Authority
+from services.sync.config import Settings as SyncSettings
 from services.sync.domain import key_invited_by
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
@@ -256,30 +257,28 @@ async def test_who_cannot_show_the_key_in_the_invitation_learns_nothing_of_it(pa
     )
     parent = key_invited_by(pair.city.invitation)
     assert parent == pair.province.public_key
+    line = Secured(SyncSettings(**pair.city.settings("sync")), "sync")
     middle = Ed25519PrivateKey.generate()
     own = middle.public_key().public_bytes_raw()
     above = tls.for_child(pair.province.signer(), own)
     name = x509.DNSName(tls.node_host(parent))
-    for shown, pinned, outcome_ in (
-        (shown_by(middle, b"", b"", x509.DNSName(tls.node_host(own))), parent, "UNAVAILABLE"),
-        (shown_by(middle, b"", b"", name), parent, "UNAVAILABLE"),
-        (shown_by(middle, above, b"", name), parent, "UNAVAILABLE"),
-        (shown_by(pair.province.signer(), b"", b"", name), parent, ""),
+    for shown, said in (
+        (shown_by(middle, b"", b"", x509.DNSName(tls.node_host(own))), "UNAVAILABLE"),
+        (shown_by(middle, b"", b"", name), "UNAVAILABLE"),
+        (shown_by(middle, above, b"", name), "UNAVAILABLE"),
+        (shown_by(pair.province.signer(), b"", b"", name), ""),
     ):
         shown = Identity(tls.anchor(own, depth=1), shown.key, shown.chain)
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((enroll,))
         port = server.add_secure_port("127.0.0.1:0", server_credentials(partial(same, shown)))
         await server.start()
-        trusted = Identity(tls.anchor(pinned, depth=0))
-        async with SecureChannel(
-            f"127.0.0.1:{port}", tls.node_host(pinned), partial(same, trusted)
-        ) as channel:
+        async with line.contact(f"127.0.0.1:{port}", parent) as channel:
             stub = sync_pb2_grpc.SyncServiceStub(channel)
             call = stub.Enroll(sync_pb2.EnrollRequest(token=pair.city.invitation), timeout=5)
-            assert await outcome(call) == outcome_
+            assert await outcome(call) == said
         await server.stop(None)
-        assert bool(heard) is (outcome_ == "")
+        assert bool(heard) is (said == "")
 
 
 async def test_a_renewed_certificate_is_taken_up_while_the_service_runs(pair: Pair) -> None:
