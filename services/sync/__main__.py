@@ -57,6 +57,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     sync = Sync(
         parts.pool, parts.keyring, own, signer=key,
         admit=lambda node, user_key: children.admit(node, user_key),
+        cut=lambda node: children.cut(node),
         nats_url=settings.nats_public_url, services=tuple(parts.peers),
         wake=parts.publisher.wake.set,
     )  # fmt: skip

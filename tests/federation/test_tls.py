@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,6 +26,7 @@ from kit.wire import SecureChannel, Secured, server_credentials
 from node import ports
 from node.certificates import Authority
 from services.sync.config import Settings as SyncSettings
+from services.sync.domain import fingerprint as fingerprint_of
 from services.sync.domain import key_invited_by
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
@@ -33,6 +34,7 @@ from tests.eventually import eventually
 from tests.federation import nodes
 from tests.federation.nodes import OFFICER, Node
 from tests.federation.test_down import link_token
+from tests.federation.test_enrollment import request as enrolling
 from tests.issuer import issuing
 
 HOUR = timedelta(hours=1)
@@ -340,19 +342,64 @@ async def test_who_calls_shows_a_renewed_certificate_too(tmp_path: Path) -> None
     await server.stop(None)
 
 
-async def test_a_child_that_is_not_admitted_any_more_is_cut_at_once(pair: Pair) -> None:
-    """The last test: its sibling could go on, but the city is out."""
+async def test_a_child_that_is_revoked_is_cut_at_once_and_comes_back_by_a_new_invitation(
+    pair: Pair,
+) -> None:
     node, city = pair.province, pair.city
+    key = Ed25519PrivateKey.generate()
+    sibling = await admitted(node, key)
+    async with linked(node, city.signer(), city.id) as push, linked(node, key, sibling) as other:
+        assert await push() == await other() == ""
+        async with node.sync_stub() as stub:
+            revoked = sync_pb2.RevokeEnrollmentRequest(name=f"nodes/{city.id}")
+            for _ in range(2):  # a double click
+                await stub.RevokeEnrollment(revoked, metadata=node.token())
+            assert await push() == "CERTIFICATE_FOREIGN"
+            assert await other() == ""
+            nobody = sync_pb2.RevokeEnrollmentRequest(name=f"nodes/{uuid7()}")
+            refusal = await outcome(stub.RevokeEnrollment(nobody, metadata=node.token()))
+            assert refusal == "CHILD_UNKNOWN"
+            listing = sync_pb2.ListEnrollmentsRequest()
+            assert not (await stub.ListEnrollments(listing, metadata=node.token())).enrollments
+        ids = await city.things.add(1)
+        await city.stop("sync")
+        await nodes.join(city, node)
+        await city.start("sync")
+        await nodes.confirm(city, node)
+
+        async def back() -> None:
+            assert await push() == ""
+            assert ids[0] in await node.things.versions(city.id)
+
+        await eventually(back, within=30)
+
+
+async def admitted(node: Guarded, key: Ed25519PrivateKey) -> UUID:
+    """A child that is nothing but its key."""
+    async with node.sync_stub() as stub:
+        invitation = await stub.CreateInvitation(
+            sync_pb2.CreateInvitationRequest(organization_code="5107"), metadata=node.token()
+        )
+        asked = enrolling(invitation.token, key=key)
+        await stub.Enroll(asked)
+        fingerprint = fingerprint_of(asked.public_key)
+        confirmed = sync_pb2.ConfirmEnrollmentRequest(name=asked.node.name, fingerprint=fingerprint)
+        await stub.ConfirmEnrollment(confirmed, metadata=node.token())
+    return UUID(asked.node.name.removeprefix("nodes/"))
+
+
+@asynccontextmanager
+async def linked(
+    node: Guarded, key: Ed25519PrivateKey, child: UUID
+) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """Pushes as a child does, over one connection; what comes of it."""
+    above = tls.for_child(node.signer(), key.public_key().public_bytes_raw())
     roots = tls.anchor(node.public_key, depth=0)
-    above = tls.for_child(node.signer(), city.public_key)
-    shown = shown_by(city.signer(), above, roots, x509.UniformResourceIdentifier(tls.uri(city.id)))
-    async with SecureChannel(
-        node.ports["sync"], tls.node_host(node.public_key), lambda: shown
-    ) as channel:
+    shown = tls.NodeIdentity(key, child, roots=roots, above=above)
+    async with SecureChannel(node.ports["sync"], tls.node_host(node.public_key), shown) as channel:
         stub = sync_pb2_grpc.SyncServiceStub(channel)
-        assert await outcome(stub.PushFrames(sync_pb2.PushFramesRequest())) == ""
-        conn = await nodes.plain(node.databases["sync"])
-        await conn.execute("UPDATE enrollments SET link_token = NULL WHERE node = $1", city.id)
-        await conn.close()
-        call = stub.PushFrames(sync_pb2.PushFramesRequest())
-        assert await outcome(call) == "CERTIFICATE_FOREIGN"
+
+        async def push() -> str:
+            return await outcome(stub.PushFrames(sync_pb2.PushFramesRequest(), timeout=5))
+
+        yield push

@@ -59,6 +59,12 @@ class EnrollmentNotFound(NotFound):
     chinese = "没有待确认的节点 {node}"
 
 
+class ChildUnknown(NotFound):
+    field = "name"
+    message = "{node} has never enrolled at this node"
+    chinese = "{node} 从未在本节点登记"
+
+
 class FingerprintDifferent(FailedPrecondition):
     field = "fingerprint"
     message = "the node that enrolled has another fingerprint; compare it with the child's operator"

@@ -171,6 +171,7 @@ class Uplink:
             ) as channel:  # fmt: skip
                 await self._link(sync_pb2_grpc.SyncServiceStub(channel), credentials)
             known = False
+            await asyncio.sleep(0.5)  # a parent that lets in and then refuses is not hurried
 
     async def _link(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", credentials: Any) -> None:
         """Push with these credentials until the parent does not know them any more."""
@@ -519,6 +520,12 @@ class Children:
             with suppress(accounts.ClaimsRefused):  # `run` tries again
                 await accounts.admit(self.system, self.operator, self.account, str(child))
         return accounts.child_user_jwt(self.operator, str(child), user_key)
+
+    async def cut(self, child: UUID) -> None:
+        """Close the connections of a child; what it still sends is not answered in any case."""
+        if self.operator is not None and self.system is not None:
+            with suppress(accounts.ClaimsRefused):
+                await accounts.revoke(self.system, self.operator, self.account, str(child))
 
     async def _answer(self, msg: Msg) -> None:
         """The account imposes the subject; the token shows that the account is still admitted."""

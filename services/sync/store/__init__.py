@@ -135,7 +135,8 @@ class Enrollments:
                        link_token = CASE WHEN held.nats_user_key = excluded.nats_user_key
                                          THEN held.link_token END,
                        link_token_hash = CASE WHEN held.nats_user_key = excluded.nats_user_key
-                                              THEN held.link_token_hash END
+                                              THEN held.link_token_hash END,
+                       revoke_time = NULL
                  WHERE held.public_key = excluded.public_key
                    AND (held.nats_user_key = excluded.nats_user_key OR $7)
                 RETURNING true
@@ -153,7 +154,10 @@ class Enrollments:
     async def waiting(self) -> Sequence[Any]:
         """Those that no operator has confirmed, oldest first."""
         return await self._conn.fetch(
-            "SELECT * FROM enrollments WHERE link_token IS NULL ORDER BY create_time, node"
+            """
+            SELECT * FROM enrollments WHERE link_token IS NULL AND revoke_time IS NULL
+             ORDER BY create_time, node
+            """
         )
 
     async def admit(self, node: UUID, *, token: str, token_hash: bytes, user_jwt: str) -> None:
@@ -166,6 +170,21 @@ class Enrollments:
             node, self._sealer.seal(token.encode(), f"enrollments.link_token/{node}"), token_hash,
             user_jwt,
         )  # fmt: skip
+
+    async def revoke(self, node: UUID) -> bool:
+        """Whether there was one to take back, with the invitation that it came by."""
+        await self._conn.execute("DELETE FROM invitations WHERE node = $1", node)
+        return bool(
+            await self._conn.fetchval(
+                """
+                UPDATE enrollments
+                   SET link_token = NULL, link_token_hash = NULL, user_jwt = '',
+                       revoke_time = coalesce(revoke_time, clock_timestamp())
+                 WHERE node = $1 RETURNING true
+                """,
+                node,
+            )
+        )
 
     def token(self, row: Any) -> str:
         """The link token of an admitted node."""

@@ -100,6 +100,7 @@ class Sync:
         *,
         signer: Ed25519PrivateKey,
         admit: Admit,
+        cut: Callable[[UUID], Awaitable[None]],
         nats_url: str,
         services: Sequence[str],
         wake: Callable[[], None],
@@ -109,11 +110,13 @@ class Sync:
         Args:
             own: this node; its parent is not known here.
             signer: its key.
+            cut: closes a child's account in NATS.
             services: the services of this node: of every node below, the same are expected.
             nats_url: what children are told of this node's NATS; empty if there is none.
             wake: called after a commit that wrote to the outbox.
         """
         self._pool, self._keyring, self.own = pool, keyring, own
+        self._cut = cut
         self._admit, self._nats_url, self.committed, self.clock = admit, nats_url, wake, clock
         self._signer = signer
         self.services = services
@@ -202,7 +205,7 @@ class Sync:
         """Admit a child whose fingerprint was compared; again does no harm."""
         async with self.transaction() as store:
             row = await store.enrollments.lock(node)
-            if row is None:
+            if row is None or row["revoke_time"] is not None:
                 raise domain.EnrollmentNotFound(node=f"nodes/{node}")
             if domain.fingerprint(row["public_key"]) != fingerprint.strip().lower():
                 raise domain.FingerprintDifferent()
@@ -225,6 +228,13 @@ class Sync:
                 await store.outbox.put(change)
         self.committed()
         return child
+
+    async def revoke(self, node: UUID) -> None:
+        """Cut a child off, or refuse one that waits; again does no harm."""
+        async with self.transaction() as store:
+            if not await store.enrollments.revoke(node):
+                raise domain.ChildUnknown(node=f"nodes/{node}")
+        await self._cut(node)
 
     def certify(self, child: Node) -> bytes:
         """The certificate of a child, made of its own of itself; empty if that is none."""
