@@ -133,6 +133,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _is_guarded(self) -> Self:
+        host = self.listen.rpartition(":")[0].strip("[]")
+        if self.profile == "development" and not is_loopback(host):
+            raise ValueError(
+                f"set {PREFIX}LISTEN to 127.0.0.1:…, or {PREFIX}PROFILE to production: in "
+                "development there is no TLS"
+            )
         if self.profile == "production" and self.nats_url and not is_guarded(self.nats_url):
             raise ValueError(f"set {PREFIX}NATS_URL to tls://…; nats:// is for this machine alone")
         return self

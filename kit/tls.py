@@ -128,7 +128,7 @@ def node_host(public_key: bytes) -> str:
 def certificate(
     subject: str, public_key: Any, issuer: str, signer: Signer, *, begin: datetime,
     end: datetime, names: tuple[x509.GeneralName, ...] = (), depth: int | None = None,
-    purposes: tuple[x509.ObjectIdentifier, ...] = (),
+    purposes: tuple[x509.ObjectIdentifier, ...] = (), serial: int = 0,
 ) -> x509.Certificate:  # fmt: skip
     """A certificate of a key.
 
@@ -136,11 +136,13 @@ def certificate(
         names: what it is good for, if it is no CA's.
         depth: of a CA: how many CAs may stand below it.
         purposes: all if empty.
+        serial: its number; 0: one at random.
     """
     builder = (
         x509.CertificateBuilder()
         .subject_name(_name(subject)).issuer_name(_name(issuer)).public_key(public_key)
-        .serial_number(x509.random_serial_number()).not_valid_before(begin).not_valid_after(end)
+        .serial_number(serial or x509.random_serial_number())
+        .not_valid_before(begin).not_valid_after(end)
         .add_extension(x509.BasicConstraints(depth is not None, depth), critical=True)
     )  # fmt: skip
     builder = builder.add_extension(
@@ -180,13 +182,14 @@ def anchor(public_key: bytes, *, depth: int) -> bytes:
 
 
 def for_child(signer: Ed25519PrivateKey, public_key: bytes) -> bytes:
-    """The certificate of a child's key, in PEM.  It ends with the admission, which is looked up at
-    every call.  By it a child is known as a client: it cannot pose as its parent before a sibling.
+    """The certificate of a child's key, in PEM; the same each time.  It ends with the admission,
+    which is looked up at every call.  By it a child is known as a client: it cannot pose as its
+    parent before a sibling.
     """
     key = Ed25519PublicKey.from_public_bytes(public_key)
     return to_pem(certificate(
         label(public_key), key, label(_raw(signer)), signer, begin=FIRST_DAY, end=LAST_DAY, depth=0,
-        purposes=(ExtendedKeyUsageOID.CLIENT_AUTH,),
+        purposes=(ExtendedKeyUsageOID.CLIENT_AUTH,), serial=int(label(public_key), 16),
     ))  # fmt: skip
 
 

@@ -283,7 +283,10 @@ async def test_who_cannot_show_the_key_in_the_invitation_learns_nothing_of_it(pa
         assert bool(heard) is (said == "")
 
 
-async def test_a_renewed_certificate_is_taken_up_while_the_service_runs(pair: Pair) -> None:
+async def test_a_renewed_certificate_is_taken_up_while_the_service_runs(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_EVERY", 0.0)
     node = pair.province
     folder = node.certificates / "things"
 
@@ -295,22 +298,17 @@ async def test_a_renewed_certificate_is_taken_up_while_the_service_runs(pair: Pa
     before = await serial()
     (folder / "tls.crt").write_text("half a certi")
     new = copy_of(node, folder / "new", node.id).issue("things")
-
-    async def still() -> None:
-        assert await serial() == before
-
-    await eventually(still)
+    assert await serial() == before
     for name in ("tls.key", "tls.crt"):
         (folder / name).write_bytes((new / name).read_bytes())
     issued = x509.load_pem_x509_certificate((new / "tls.crt").read_bytes()).serial_number
-
-    async def renewed() -> None:
-        assert await serial() == issued
-
-    await eventually(renewed)
+    assert await serial() == issued
 
 
-async def test_who_calls_shows_a_renewed_certificate_too(tmp_path: Path) -> None:
+async def test_who_calls_shows_a_renewed_certificate_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_EVERY", 0.0)
     node = uuid7()
     authority = Authority(tmp_path, node, "127.0.0.1")
     seen: list[bytes] = []
@@ -330,15 +328,13 @@ async def test_who_calls_shows_a_renewed_certificate_too(tmp_path: Path) -> None
         f"127.0.0.1:{port}", tls.host(node, "sync"), tls.Files(mine, node, "things")
     ) as channel:
         call = channel.unary_unary("/a/b")
+        first = (mine / "tls.crt").read_bytes()
         await call(b"")
-        assert seen == [(mine / "tls.crt").read_bytes()]
+        (mine / "tls.crt").write_bytes(first[:100])  # half written
+        await call(b"")
         authority.issue("things")
-
-        async def renewed() -> None:
-            await call(b"")
-            assert seen[-1] == (mine / "tls.crt").read_bytes()
-
-        await eventually(renewed)
+        await call(b"")
+        assert seen == [first, first, (mine / "tls.crt").read_bytes()]
     await server.stop(None)
 
 
@@ -347,7 +343,8 @@ async def test_a_child_that_is_revoked_is_cut_at_once_and_comes_back_by_a_new_in
 ) -> None:
     node, city = pair.province, pair.city
     key = Ed25519PrivateKey.generate()
-    sibling = await admitted(node, key)
+    asked = await admitted(node, key)
+    sibling = UUID(asked.node.name.removeprefix("nodes/"))
     async with linked(node, city.signer(), city.id) as push, linked(node, key, sibling) as other:
         assert await push() == await other() == ""
         async with node.sync_stub() as stub:
@@ -359,6 +356,9 @@ async def test_a_child_that_is_revoked_is_cut_at_once_and_comes_back_by_a_new_in
             nobody = sync_pb2.RevokeEnrollmentRequest(name=f"nodes/{uuid7()}")
             refusal = await outcome(stub.RevokeEnrollment(nobody, metadata=node.token()))
             assert refusal == "CHILD_UNKNOWN"
+            revoked.name = asked.node.name
+            await stub.RevokeEnrollment(revoked, metadata=node.token())
+            assert await outcome(stub.Enroll(asked)) == "INVITATION_INVALID"
             listing = sync_pb2.ListEnrollmentsRequest()
             assert not (await stub.ListEnrollments(listing, metadata=node.token())).enrollments
         ids = await city.things.add(1)
@@ -374,8 +374,8 @@ async def test_a_child_that_is_revoked_is_cut_at_once_and_comes_back_by_a_new_in
         await eventually(back, within=30)
 
 
-async def admitted(node: Guarded, key: Ed25519PrivateKey) -> UUID:
-    """A child that is nothing but its key."""
+async def admitted(node: Guarded, key: Ed25519PrivateKey) -> sync_pb2.EnrollRequest:
+    """What a child has shown that is nothing but its key."""
     async with node.sync_stub() as stub:
         invitation = await stub.CreateInvitation(
             sync_pb2.CreateInvitationRequest(organization_code="5107"), metadata=node.token()
@@ -385,7 +385,7 @@ async def admitted(node: Guarded, key: Ed25519PrivateKey) -> UUID:
         fingerprint = fingerprint_of(asked.public_key)
         confirmed = sync_pb2.ConfirmEnrollmentRequest(name=asked.node.name, fingerprint=fingerprint)
         await stub.ConfirmEnrollment(confirmed, metadata=node.token())
-    return UUID(asked.node.name.removeprefix("nodes/"))
+    return asked
 
 
 @asynccontextmanager

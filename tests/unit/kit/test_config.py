@@ -49,6 +49,7 @@ def started(service: str, folder: Path, **changes: str | None) -> str:
         ({"issuer": "here"}, "SMARTUNION_JWKS is wrong: write https://"),
         ({"jwks": "http://login.example.org/keys"}, "SMARTUNION_JWKS is wrong: write https://"),
         ({"jwks": "file:///keys", "profile": "production"}, "SMARTUNION_JWKS is wrong"),
+        ({"listen": "0.0.0.0:50051"}, "SMARTUNION_PROFILE to production"),
         ({"nats_url": "nats://mq:4222", "profile": "production"}, "SMARTUNION_NATS_URL to tls://"),
     ],
 )
