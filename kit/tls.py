@@ -171,13 +171,13 @@ FIRST_DAY, LAST_DAY = (
 """Of what is valid as long as somebody keeps it: RFC 5280 section 4.1.2.5."""
 
 
-def anchor(public_key: bytes, *, depth: int) -> bytes:
+def anchor(public_key: bytes) -> bytes:
     """A node's key as a root.  A root is a name and a key; gRPC takes it as a certificate, of which
-    nobody checks the signature, and here that is nobody's."""
+    nothing else is checked: neither its signature, which here is nobody's, nor its depth."""
     key, nobody = Ed25519PublicKey.from_public_bytes(public_key), Ed25519PrivateKey.generate()
     name = label(public_key)
     return to_pem(certificate(
-        name, key, name, nobody, begin=FIRST_DAY, end=LAST_DAY, depth=depth
+        name, key, name, nobody, begin=FIRST_DAY, end=LAST_DAY, depth=1
     ))  # fmt: skip
 
 

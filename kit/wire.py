@@ -127,20 +127,20 @@ class Secured:
         shown: tuple[Source, ...] = (self._files,)
         if children:
             own = children.signer.public_key().public_bytes_raw()
-            roots = tls.anchor(own, depth=1)
+            roots = tls.anchor(own)
             shown += (tls.NodeIdentity(children.signer, self._settings.node, roots=roots),)
         server.add_secure_port(self._settings.listen, server_credentials(*shown))
         peers = server_credentials(*shown, ask=True)
         server.add_secure_port(self._settings.listen_peers, peers)
 
     def contact(self, address: str, parent_key: bytes) -> grpc.aio.Channel:
-        shown = Identity(tls.anchor(parent_key, depth=0))
+        shown = Identity(tls.anchor(parent_key))
         return SecureChannel(address, tls.node_host(parent_key), lambda: shown)
 
     def link(
         self, address: str, signer: Ed25519PrivateKey, parent_key: bytes, certificate: bytes
     ) -> grpc.aio.Channel:
-        roots = tls.anchor(parent_key, depth=0)
+        roots = tls.anchor(parent_key)
         own = tls.NodeIdentity(signer, self._settings.node, roots=roots, above=certificate)
         return SecureChannel(address, tls.node_host(parent_key), own)
 

@@ -224,7 +224,7 @@ def shown_by(
 async def test_a_child_speaks_for_itself_alone(pair: Pair) -> None:
     node, city = pair.province, pair.city
     above = tls.for_child(node.signer(), city.public_key)
-    roots = tls.anchor(node.public_key, depth=0)
+    roots = tls.anchor(node.public_key)
 
     async def push(signer: Ed25519PrivateKey, above: bytes, uri: str) -> str:
         shown = shown_by(signer, above, roots, x509.UniformResourceIdentifier(uri))
@@ -270,7 +270,7 @@ async def test_who_cannot_show_the_key_in_the_invitation_learns_nothing_of_it(pa
         (shown_by(middle, above, b"", name), "UNAVAILABLE"),
         (shown_by(pair.province.signer(), b"", b"", name), ""),
     ):
-        shown = Identity(tls.anchor(own, depth=1), shown.key, shown.chain)
+        shown = Identity(tls.anchor(own), shown.key, shown.chain)
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((enroll,))
         port = server.add_secure_port("127.0.0.1:0", server_credentials(partial(same, shown)))
@@ -394,7 +394,7 @@ async def linked(
 ) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """Pushes as a child does, over one connection; what comes of it."""
     above = tls.for_child(node.signer(), key.public_key().public_bytes_raw())
-    roots = tls.anchor(node.public_key, depth=0)
+    roots = tls.anchor(node.public_key)
     shown = tls.NodeIdentity(key, child, roots=roots, above=above)
     async with SecureChannel(node.ports["sync"], tls.node_host(node.public_key), shown) as channel:
         stub = sync_pb2_grpc.SyncServiceStub(channel)
