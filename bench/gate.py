@@ -12,6 +12,7 @@ from bench.figures import Figure, Target
 from kit.identity import Keys, Verifier
 from kit.limits import Allowances, Limits
 from kit.rpc import Gate
+from kit.tokens import Tokens
 from node.issuer import NAME, DevelopmentIssuer
 
 TOKENS = 500
@@ -30,7 +31,8 @@ async def decisions(folder: Path, runs: int) -> list[Figure]:
     known, new, bare = [], [], []
     for _ in range(runs):
         verifier = Verifier(NAME, issuer.settings["audience"], keys, person_key=bytes(32))
-        gate = Gate(bytes(32), verifier, Allowances(Limits()), cast(Any, None))
+        neighbours = Tokens(bytes(32), None)
+        gate = Gate(neighbours, verifier, Allowances(Limits()), cast(Any, None))
         new.append(await _micros(gate, given))
         known.append(await _micros(gate, given * (CALLS // TOKENS)))
         bare.append(_bare_micros())

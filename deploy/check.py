@@ -100,8 +100,8 @@ def _references(resources: list[Resource]) -> Iterator[str]:
 def _named(pod: Resource) -> Iterator[tuple[str, str]]:
     yield "ServiceAccount", pod["serviceAccountName"]
     for volume in pod["volumes"]:
-        if "secret" in volume:
-            yield "Secret", volume["secret"]["secretName"]
+        for source in volume.get("projected", {}).get("sources", []):
+            yield "Secret", source["secret"]["name"]
     for container in pod["containers"]:
         for source in container["envFrom"]:
             yield "ConfigMap", source["configMapRef"]["name"]
@@ -151,8 +151,8 @@ def _service(pod: Resource, resources: list[Resource]) -> Iterator[str]:
         model(**{name: value for name, value in fields.items() if name in model.model_fields})
     except ValidationError as error:
         yield from (f"{PREFIX}{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors())
-    ports = {f"{one['metadata']['name']}:{one['spec']['ports'][0]['port']}"
-             for one in _of("Service", resources)}  # fmt: skip
+    ports = {f"{one['metadata']['name']}:{port['port']}"
+             for one in _of("Service", resources) for port in one["spec"]["ports"]}  # fmt: skip
     for address in fields.get("peers", {}).values():
         if address not in ports:
             yield f"{PREFIX}PEERS: there is no service {address}"

@@ -6,6 +6,7 @@ read the log; and the events themselves to whoever subscribes to the node's stre
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -35,8 +36,14 @@ async def _on_error(error: Exception) -> None:
     logger.debug("carrier", extra={"error": type(error).__name__})
 
 
-async def dial(url: str, **options: Any) -> Client:
-    """A connection that is tried for ever, and again whenever it is lost."""
+async def dial(url: str, ca: str = "", **options: Any) -> Client:
+    """A connection that is tried for ever, and again whenever it is lost.
+
+    Args:
+        ca: the path of the CAs that vouch for a server at tls://; empty: those of the machine.
+    """
+    if url.startswith("tls://"):
+        options["tls"] = ssl.create_default_context(cafile=ca or None)
     while True:
         try:
             return await nats.connect(
@@ -57,8 +64,8 @@ async def dial(url: str, **options: Any) -> Client:
 class Carrier:
     """The node's NATS, as far as it is there.  Without one, everything works, slower."""
 
-    def __init__(self, url: str = "", creds: str = "") -> None:
-        self._url, self._creds = url, creds
+    def __init__(self, url: str = "", creds: str = "", ca: str = "") -> None:
+        self._url, self._creds, self._ca = url, creds, ca
         self._client: Client | None = None
         self._wakers: dict[str, list[asyncio.Event]] = {}
         self._answers: dict[str, Callable[[Msg], Awaitable[None]]] = {}
@@ -70,7 +77,7 @@ class Carrier:
         if not self._url:
             await asyncio.Event().wait()
         options = {"user_credentials": self._creds} if self._creds else {}
-        self._client = await dial(self._url, **options)
+        self._client = await dial(self._url, self._ca, **options)
         try:
             await self._make_stream(self._client)
             for subject in self._wakers:

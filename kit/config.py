@@ -5,16 +5,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from kit.db import PASSING
-from kit.identity import is_web_address
+from kit.identity import is_loopback, is_web_address
 from kit.limits import Limits
 
 PREFIX = "SMARTUNION_"
@@ -48,9 +48,17 @@ class Settings(BaseSettings):
     """nats://host:port of the node; empty: the node works without a carrier, slower."""
     nats_creds: str = ""
     """The path of the credentials file for it; empty: none are needed."""
+    nats_ca: str = ""
+    """The path of the CAs that vouch for NATS at tls://…; empty: those that the machine knows."""
     listen: str = "127.0.0.1:0"
-    """host:port of the gRPC server."""
+    """host:port of the gRPC server: for people, and in development for all."""
+    listen_peers: str = ""
+    """host:port for services and nodes, who show certificates; needed in production."""
+    listen_health: str = ""
+    """host:port where nothing but its health is told, without TLS, which the probes of Kubernetes
+    do not know; empty: nowhere."""
     profile: Literal["development", "production"] = "production"
+    """Production: TLS on all ports, tokens of an issuer for people, certificates for the rest."""
     node: UUID
     """The id of the node."""
     node_name: str
@@ -60,7 +68,11 @@ class Settings(BaseSettings):
     level: str
     """national, province, city, county, township, grassroots or group."""
     secrets: Path
-    """The folder with node.key, data.key, token.key and person.key, each 32 bytes in hex."""
+    """The folder with node.key, data.key, person.key and, in development, token.key, each 32 bytes
+    in hex."""
+    tls: Path | None = None
+    """The folder with tls.crt, tls.key and ca.crt of this service (kit/tls.py), needed in
+    production; absent: `tls` among the secrets."""
     issuer: str = Field(min_length=1)
     """The OIDC issuer whose access tokens count here, as they name it (`iss`)."""
     audience: str = Field(min_length=1)
@@ -72,7 +84,8 @@ class Settings(BaseSettings):
     """What tokens have as `acr` after a login that is good enough for methods that ask for a fresh
     one, as JSON: `["phr", "phrh"]`; empty: any login is."""
     peers: dict[str, str] = Field(default={}, validate_default=True)
-    """host:port of the node's services, by name; `sync` is needed."""
+    """host:port of the node's services, by name, in production their `listen_peers`; `sync` is
+    needed."""
     keep_days: float = 7.0
     """How many days an entry or frame is kept after all its readers have passed it: longer than
     the age of any backup that may be restored."""
@@ -118,12 +131,34 @@ class Settings(BaseSettings):
             raise ValueError(f"write https://…, or leave it empty if {PREFIX}ISSUER is https://…")
         return jwks
 
+    @model_validator(mode="after")
+    def _is_guarded(self) -> Self:
+        host = self.listen.rpartition(":")[0].strip("[]")
+        if self.profile == "development" and not is_loopback(host):
+            raise ValueError(
+                f"set {PREFIX}LISTEN to 127.0.0.1:…, or {PREFIX}PROFILE to production: in "
+                "development there is no TLS"
+            )
+        if self.profile == "production" and self.nats_url and not is_guarded(self.nats_url):
+            raise ValueError(f"set {PREFIX}NATS_URL to tls://…; nats:// is for this machine alone")
+        return self
+
     @field_validator("peers")
     @classmethod
     def _has_sync(cls, peers: dict[str, str]) -> dict[str, str]:
         if "sync" not in peers:
             raise ValueError('the peer "sync" is missing; write {"sync": "host:port"}')
         return peers
+
+
+def is_guarded(nats_url: str) -> bool:
+    """Whether nobody between here and a NATS reads along.
+
+    >>> [is_guarded(url) for url in ("tls://mq:4222", "nats://127.0.0.1:4222", "nats://mq:4222")]
+    [True, True, False]
+    """
+    parts = urlsplit(nats_url)
+    return parts.scheme == "tls" or is_loopback(parts.hostname or "")
 
 
 @contextmanager
@@ -150,9 +185,12 @@ def _of_settings(error: ValidationError | SettingsError) -> str:
         return f"{PREFIX}{field[1].upper() if field else '…'} is wrong: it is no JSON"
     found = []
     for one in error.errors(include_url=False, include_context=False, include_input=False):
-        name = f"{PREFIX}{one['loc'][0]}".upper() if one["loc"] else PREFIX
+        name = f"{PREFIX}{one['loc'][0]}".upper() if one["loc"] else ""
         said = one["msg"].removeprefix("Value error, ")
-        found.append(f"set {name}" if one["type"] == "missing" else f"{name} is wrong: {said}")
+        if not one["loc"]:
+            found.append(said)
+        else:
+            found.append(f"set {name}" if one["type"] == "missing" else f"{name} is wrong: {said}")
     return "; ".join(found)
 
 

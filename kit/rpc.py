@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nu
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import grpc
@@ -32,7 +32,6 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from kit import tokens
 from kit.audit import Act, acting
 from kit.authority import NoOffice, OfficesUnread, Scope, ScopeUndecided, scope
 from kit.bindings import Bindings
@@ -358,38 +357,54 @@ def _split(method: str) -> tuple[str, str]:
     return service, name
 
 
+class Neighbours(Protocol):
+    """Know who is no person: by tokens in development (`kit.tokens`), else by certificates
+    (`kit.tls`)."""
+
+    async def name(self, token: str, shown: str) -> str | None:
+        """`services/…` of this node, or `nodes/…` below; None if it is nobody's.
+
+        Args:
+            shown: a certificate that TLS has let in, in PEM; empty if none was asked for.
+
+        Raises:
+            Unauthenticated: if a certificate is nobody's.
+        """
+
+
 class Gate:
     """Decides who calls, and whether the method is open to them."""
 
     def __init__(
         self,
-        token_key: bytes,
+        neighbours: Neighbours,
         verifier: Verifier,
         allowances: Allowances,
         bindings: Bindings,
         *,
         strong: Collection[str] = (),
-        child: Callable[[str], Awaitable[str | None]] | None = None,
     ) -> None:
         """
         Args:
-            token_key: the node's key for the tokens of its services.
+            neighbours: know the services of this node and the nodes below.
             verifier: knows the tokens of everybody else at this node.
             allowances: what each caller has left.
             bindings: which person is which member.
             strong: the `acr` of logins that are good enough where a fresh one is asked.
-            child: the name of the child node that a link token belongs to, if any.
         """
-        self._token_key, self._verifier, self._child = token_key, verifier, child
-        self._allowances, self._bindings, self._strong = allowances, bindings, strong
+        self._neighbours, self._verifier, self._allowances = neighbours, verifier, allowances
+        self._bindings, self._strong = bindings, strong
         self._proven: dict[bytes, None] = {}
-        """The SHA-256 of tokens that were right, and are still checked at each call."""
+        """The SHA-256 of what was right, and is still checked at each call."""
 
-    async def admit(self, method: str, metadata: dict[str, str | bytes], peer: str) -> Identity:
+    async def admit(
+        self, method: str, metadata: dict[str, str | bytes], peer: str, shown: str = ""
+    ) -> Identity:
         """Who calls `/package.Service/Method`; of no name where anyone may.
 
         Args:
             peer: where the call comes from, as gRPC names it.
+            shown: the certificate that TLS has let in, in PEM; it counts before any token.
 
         Raises:
             Unauthenticated: if it is not known who calls.
@@ -407,7 +422,7 @@ class Gate:
             return NOBODY
         header = metadata.get("authorization", "")
         token = header.removeprefix("Bearer ") if isinstance(header, str) else ""
-        found = await self._known(token, peer)
+        found = await self._known(token, shown, peer)
         self._allowances.take(found.name, "neighbours" if is_neighbour(found.name) else rule.sort)
         if found.name.startswith("persons/") and rule.access != access_pb2.PERSON:
             member = await self._bindings.member(found.name)
@@ -420,15 +435,15 @@ class Gate:
         """Raises InsufficientUserAuthentication unless they logged in a moment ago, and well."""
         who.check_step_up(self._strong, at=time.time())
 
-    async def _known(self, token: str, peer: str) -> Identity:
-        """Whom a token names.  One that was never right before costs a stranger's call, until it
-        has proved right: a flood of made-up tokens ends before they are looked at."""
-        digest = hashlib.sha256(token.encode()).digest()
+    async def _known(self, token: str, shown: str, peer: str) -> Identity:
+        """Who calls.  What was never right before costs a stranger's call, until it has proved
+        right: a flood of made-up tokens ends before they are looked at."""
+        digest = hashlib.sha256((shown or token).encode()).digest()
         new = digest not in self._proven
         if new:
             self._allowances.take(address_of(peer), "strangers")
         try:
-            found = await self._identify(token)
+            found = await self._identify(token, shown)
         except Unauthenticated:
             self._proven.pop(digest, None)
             raise
@@ -439,13 +454,11 @@ class Gate:
             self._proven[digest] = None
         return found
 
-    async def _identify(self, token: str) -> Identity:
-        """Whom a token names: each kind has a form of its own, so none passes as another."""
-        if token.count(".") == 2:
+    async def _identify(self, token: str, shown: str) -> Identity:
+        """Each kind of token has a form of its own, so none passes as another."""
+        if not shown and token.count(".") == 2:
             return await self._verifier.identify(token)
-        found = tokens.verify(self._token_key, token)
-        if found is None and self._child is not None and token:
-            found = await self._child(token)
+        found = await self._neighbours.name(token, shown)
         if found is None:
             raise TokenInvalid()
         return Identity(found)
@@ -613,7 +626,8 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
     async def _admit(self, method: str, context: Context) -> tuple[Identity, Scope | None]:
         """Who calls, and what they may do if they are an officer."""
         metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
-        who = await self._gate.admit(method, metadata, context.peer())
+        [shown] = context.auth_context().get("x509_pem_cert", [b""])
+        who = await self._gate.admit(method, metadata, context.peer(), shown.decode())
         name = who.name
         caller.set(name)
         service, bare = _split(method)

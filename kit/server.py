@@ -17,7 +17,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from kit import local, log, tokens
+from kit import local, log
 from kit.access_service import SERVICE as ACCESS_SERVICE
 from kit.access_service import AccessServicer
 from kit.bindings import Bindings
@@ -33,8 +33,9 @@ from kit.log_service import Figures, LogServicer, no_figures
 from kit.offices import Offices
 from kit.organizations import Organization
 from kit.records import CHANNELS, LOCAL, Kind
-from kit.rpc import CHANNEL_OPTIONS, Doorkeeper, Gate, RefusalInterceptor
+from kit.rpc import Doorkeeper, Gate, RefusalInterceptor
 from kit.sealing import FileKeys, Keyring
+from kit.wire import Children, Metadata, Wire, wire
 from smartunion.event.v1 import log_pb2
 from smartunion.event.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
 from smartunion.event.v1.log_pb2_grpc import add_LogServiceServicer_to_server
@@ -79,8 +80,10 @@ class Parts:
     """Who holds which office at this node."""
     peers: dict[str, grpc.aio.Channel]
     """A channel to each service of the node, by name."""
-    metadata: tuple[tuple[str, str], ...]
-    """Sent with calls to the peers: this service's token."""
+    metadata: Metadata
+    """Sent with calls to the peers."""
+    wire: Wire
+    """How they and other nodes are reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +98,8 @@ class Assembly:
     """Each is called and awaited until the service ends."""
     figures: Figures = no_figures
     """What it counts of each node for people to look at."""
-    child: Callable[[str], Awaitable[str | None]] | None = None
-    """The child node that a link token belongs to."""
+    children: Children | None = None
+    """How it knows the nodes below, if they call it."""
 
 
 async def run(
@@ -113,23 +116,15 @@ async def run(
     Raises:
         CannotServe: if the address is taken, or the profile asks for what is not there.
     """
-    if settings.profile != "development":
-        raise CannotServe(
-            "profile `production` needs TLS, which this version has not; "
-            "set profile = development, on loopback"
-        )
-    key = settings.secret("token.key")
-    carrier = Carrier(settings.nats_url, settings.nats_creds)
+    line = wire(settings, name)
+    carrier = Carrier(settings.nats_url, settings.nats_creds, settings.nats_ca)
     publisher = Publisher(settings.database_url, settings.node, name, kinds, carrier)
-    peers = {
-        peer: grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        for peer, address in settings.peers.items()
-    }
-    metadata = (("authorization", f"Bearer {tokens.sign(key, name)}"),)
+    peers = {peer: line.channel(peer, address) for peer, address in settings.peers.items()}
+    metadata = line.metadata
     async with connect(settings.database_url, KIT_MIGRATIONS, migrations) as pool:
         keyring = await Keyring.open(pool, FileKeys(settings.secrets / "data.key"))
         held = Offices(pool, settings.node, known=name == OWNER or OWNER not in peers)
-        parts = Parts(settings, pool, carrier, publisher, keyring, held, peers, metadata)
+        parts = Parts(settings, pool, carrier, publisher, keyring, held, peers, metadata, line)
         assembly = await assemble(parts)
         await held.refresh()
         copies = Copies(pool, settings.node, name, kinds, peers["sync"], metadata, carrier)
@@ -153,12 +148,11 @@ async def run(
         interceptor = RefusalInterceptor(
             domain=f"{name}.smartunion.org",
             gate=Gate(
-                key,
+                line.neighbours(assembly.children),
                 verifier,
                 allowances,
                 Bindings(pool, settings.node, known=held.known),
                 strong=settings.strong_acr,
-                child=assembly.child,
             ),
             doorkeeper=Doorkeeper(held, assembly.home.path),
             allowances=allowances,
@@ -166,7 +160,8 @@ async def run(
         server = _server(interceptor, served, 2 * settings.limits.all_at_once + SPARE)
         names = [_service_name(type(servicer)) for _, servicer in served]
         try:
-            await _serve(server, settings, stop, names, held, background)
+            listen = partial(line.listen, server, assembly.children)
+            await _serve(server, listen, settings, stop, names, held, background)
         finally:
             for channel in peers.values():
                 await channel.close()
@@ -208,6 +203,7 @@ def _server(
 
 async def _serve(
     server: grpc.aio.Server,
+    listen: Callable[[], None],
     settings: Settings,
     stop: asyncio.Event,
     names: Sequence[str],
@@ -218,14 +214,21 @@ async def _serve(
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.profile == "development":
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+    servers = [server]
     try:
-        server.add_insecure_port(settings.listen)
+        listen()
+        if settings.listen_health:
+            servers.append(grpc.aio.server())
+            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, servers[1])
+            servers[1].add_insecure_port(settings.listen_health)
     except RuntimeError:
+        ports = settings.listen, settings.listen_peers, settings.listen_health
         raise CannotServe(
-            f"cannot listen on {settings.listen}: the port is taken or the address is not "
-            "this machine's; stop the other process or set another port"
+            f"cannot listen on {' and '.join(filter(None, ports))}: the port is taken or the "
+            "address is not this machine's; stop the other process or set another port"
         ) from None
-    await server.start()
+    for one in servers:
+        await one.start()
     tasks = [asyncio.create_task(run()) for run in background]
     stopping = asyncio.create_task(stop.wait())
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -236,7 +239,8 @@ async def _serve(
         failed = [task for task in tasks if task.done()]
     finally:
         await health_servicer.enter_graceful_shutdown()
-        await server.stop(GRACE if stop.is_set() else None)
+        for one in servers:
+            await one.stop(GRACE if stop.is_set() else None)
         await _end(stopping, *tasks)
     for task in failed:
         task.result()

@@ -47,6 +47,7 @@ membership = 0             # 0: a free port, kept in data/ports.json
 benefits = 0
 notify = 0
 sync = 0
+sync_peers = 0             # in production: where children push, with certificates
 nats = 0
 postgres = 0
 
@@ -62,6 +63,7 @@ all_at_once = 1000         # calls, and as many streams, of all people
 
 [parent]
 sync = ""                  # host:port of the parent's sync; empty: this node starts alone
+peers = ""                 # in production: host:port of its sync_peers
 nats = ""                  # the parent's NATS, if not where the parent says it is
 invitation = ""            # the token that the parent's operator made for this node
 """
@@ -101,6 +103,8 @@ class ListenConfig(Section):
     benefits: Port = 0
     notify: Port = 0
     sync: Port = 0
+    sync_peers: Port = 0
+    """Of production; those of the other services are free ones."""
     nats: Port = 0
     postgres: Port = 0
 
@@ -108,6 +112,8 @@ class ListenConfig(Section):
 class ParentConfig(Section):
     sync: str = Field(default="", pattern=r"^(|.+:\d{1,5})$")
     """host:port; empty: the node starts alone."""
+    peers: str = Field(default="", pattern=r"^(|.+:\d{1,5})$")
+    """host:port where the parent's sync takes calls with certificates; needed in production."""
     nats: str = ""
     """Instead of the address that the parent announces."""
     invitation: str = ""
@@ -134,6 +140,12 @@ class NodeConfig(Section):
     parent: ParentConfig = ParentConfig()
 
     @model_validator(mode="after")
+    def _knows_its_peers(self) -> Self:
+        if self.profile == "production" and self.parent.sync and not self.parent.peers:
+            raise ValueError("set parent.peers; in production children push to that port")
+        return self
+
+    @model_validator(mode="after")
     def _knows_its_issuer(self) -> Self:
         one, development = self.identity, self.profile == "development"
         if one == IdentityConfig() and development:
@@ -151,7 +163,7 @@ def load(file: Path) -> NodeConfig:
     Raises:
         ConfigNotFound: if there is no such file.
         ConfigMalformed: if it cannot be read, with the setting that is wrong.
-        NotLoopback: if it listens beyond this machine.
+        NotLoopback: if it listens beyond this machine, in development.
     """
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -162,7 +174,7 @@ def load(file: Path) -> NodeConfig:
         raise _malformed(file, error) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigMalformed(config=file, setting="the file", problem=error) from None
-    if not is_loopback(config.listen.host):
+    if config.profile == "development" and not is_loopback(config.listen.host):
         raise NotLoopback(host=config.listen.host)
     folder = file.resolve().parent
     creds = config.nats.creds and str(folder / config.nats.creds)

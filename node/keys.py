@@ -7,6 +7,7 @@ data/secrets/                   0700, every file 0600
                                 lines, and unwraps, all of them; makes tokens of the services
   person.key                    the same: makes names of what the issuer calls people; never changed
   issuer.key issuer.jwks        of the development issuer: its P-256 key, and the public one
+  tls/                          in production: see node/certificates.py
   postgres/<role>               the password of a role
   nats/operator.seed            signs accounts     nats/account.seed   signs the node's users
   nats/node.creds               for the services   nats/system.creds   to admit children

@@ -42,12 +42,12 @@ class PrincipalMalformed(InvalidArgument):
 
 class NotLoopback(InvalidArgument):
     message = (
-        "listen.host {host} is not on this machine alone, and without TLS nothing may listen "
-        "there; use 127.0.0.1, and a TLS proxy in front of it"
+        "listen.host {host} is not on this machine alone, and in development, which knows no TLS, "
+        "nothing may listen there; use 127.0.0.1, or profile = production"
     )
     chinese = (
-        "listen.host {host} 不是本机回环地址，未启用 TLS 不得监听；"
-        "请用 127.0.0.1 并在前面放 TLS 代理"
+        "listen.host {host} 不是本机回环地址，development 模式没有 TLS，不得监听；"
+        "请用 127.0.0.1，或设 profile = production"
     )
 
 

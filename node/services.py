@@ -34,7 +34,7 @@ class Service:
 
     name: str
     address: str
-    """host:port of its gRPC server."""
+    """host:port where it tells its health."""
     settings: Mapping[str, Any] = field(repr=False)
     """By the names of its class Settings; paths, ids and addresses as text."""
     separate: bool

@@ -18,12 +18,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import UUID
 
 import nats.errors
 
+from kit import tls
 from kit.errors import Refusal
+from kit.identity import is_loopback
 from kit.ids import uuid7
 from node import databases, keys, nats_server, ports, services
+from node.certificates import Authority
 from node.config import NodeConfig
 from node.issuer import DevelopmentIssuer
 from node.nats_server import NatsServer
@@ -39,6 +43,7 @@ OFFICER = "officers/admin"
 DEPUTY = "officers/deputy"
 """Who may approve what the first officer files."""
 """Whose development token is in endpoints.json."""
+LOOPBACK = "127.0.0.1"
 LIFETIME = timedelta(days=30)
 """Of that token: it lies beside the key that makes others, and may be used while the node runs."""
 
@@ -90,9 +95,25 @@ class Plan:
         """The folder of the node's secrets."""
         return self.config.data / "secrets"
 
+    @property
+    def guarded(self) -> bool:
+        """Whether its services show certificates."""
+        return self.config.profile == "production"
+
+    @property
+    def inside(self) -> str:
+        """Where the engines listen, and where health is told: on this machine alone."""
+        return self.config.listen.host if is_loopback(self.config.listen.host) else LOOPBACK
+
     def address(self, name: str) -> str:
-        """host:port of a part."""
+        """host:port of a service; with `_peers` behind its name, of its port for certificates."""
         return f"{self.config.listen.host}:{self.ports[name]}"
+
+    def health(self, name: str) -> str:
+        """host:port where a service tells its health."""
+        return (
+            f"{self.inside}:{self.ports[f'{name}_health']}" if self.guarded else self.address(name)
+        )
 
 
 class Board:
@@ -193,7 +214,7 @@ async def up(config: NodeConfig, *, separate: bool = False, package: str = "serv
     """
     with folder(config.data):
         taken = await ports.assign(
-            config.listen.model_dump(exclude={"host"}),
+            wanted_ports(config),
             memory=config.data / "ports.json",
             host=config.listen.host,
             # What a killed node left behind is about to end.
@@ -205,8 +226,26 @@ async def up(config: NodeConfig, *, separate: bool = False, package: str = "serv
         development = None if config.identity.issuer else DevelopmentIssuer(secrets, node)
         plan = Plan(config, node, taken, separate, package, development)
         async with AsyncExitStack() as stack:
+            authority = _certified(plan) if plan.guarded else None
             await _run(plan, stack)
-            await asyncio.Event().wait()
+            await (authority.renew_forever(services.NAMES) if authority else asyncio.Event().wait())
+
+
+def wanted_ports(config: NodeConfig) -> dict[str, int]:
+    """The port of each part; 0: a free one."""
+    wanted: dict[str, int] = config.listen.model_dump(exclude={"host", "public"})
+    if config.profile == "development":
+        del wanted["sync_peers"]
+        return wanted
+    return {f"{name}_{of}": 0 for name in services.NAMES for of in ("peers", "health")} | wanted
+
+
+def _certified(plan: Plan) -> Authority:
+    """Issues what the services show each other."""
+    authority = Authority(plan.secrets / "tls", UUID(plan.node), plan.config.listen.host)
+    for name in services.NAMES:
+        authority.issue(name)
+    return authority
 
 
 async def _run(plan: Plan, stack: AsyncExitStack) -> None:
@@ -218,7 +257,7 @@ async def _run(plan: Plan, stack: AsyncExitStack) -> None:
     parts = [_service(plan, name, dsns[name], url, creds) for name in services.NAMES]
     await stack.enter_async_context(kept(parts, board))
     for name in services.NAMES:  # Whoever finds the addresses may call at once.
-        while not await services.is_healthy(plan.address(name), services.OFFICERS):
+        while not await services.is_healthy(plan.health(name), services.OFFICERS):
             await asyncio.sleep(0.05)
     board.publish(_endpoints(plan, dsns, url))
     log.info("the node is up", extra={"endpoints": str(plan.config.data / "endpoints.json")})
@@ -229,8 +268,8 @@ async def _databases(plan: Plan, board: Board, stack: AsyncExitStack) -> dict[st
     dsn = plan.config.postgres.dsn
     if not dsn:
         word = keys.password(plan.secrets, "postgres")
-        host, port = plan.config.listen.host, plan.ports["postgres"]
-        server = Postgres(plan.config.data / "postgres", port, word, host)
+        port = plan.ports["postgres"]
+        server = Postgres(plan.config.data / "postgres", port, word, plan.inside)
         await stack.enter_async_context(kept([server], board))
         dsn = server.dsn
     return {
@@ -249,8 +288,8 @@ async def _carrier(plan: Plan, board: Board, stack: AsyncExitStack) -> tuple[str
             raise CarrierUnreachable(problem=error or "no answer") from error
         return outside.url, outside.creds
     known = keys.nats_keys(plan.secrets)
-    host, port = plan.config.listen.host, plan.ports["nats"]
-    server = NatsServer(plan.config.data / "nats", port, known, plan.node, host)
+    port = plan.ports["nats"]
+    server = NatsServer(plan.config.data / "nats", port, known, plan.node, plan.inside)
     await stack.enter_async_context(kept([server], board))
     return server.url, str(known.node_creds)
 
@@ -272,6 +311,13 @@ def _service(plan: Plan, name: str, dsn: str, url: str, creds: str) -> services.
         "peers": {peer: plan.address(peer) for peer in services.NAMES},
         **(plan.development.settings if plan.development else config.identity.model_dump()),
     }
+    if plan.guarded:
+        settings |= {
+            "listen_peers": plan.address(f"{name}_peers"),
+            "listen_health": plan.health(name),
+            "tls": str(plan.secrets / "tls" / name),
+            "peers": {peer: plan.address(f"{peer}_peers") for peer in services.NAMES},
+        }
     if name == "membership":
         settings["first_officer"] = config.first_officer
         if config.privacy_texts:
@@ -279,12 +325,13 @@ def _service(plan: Plan, name: str, dsn: str, url: str, creds: str) -> services.
     if name == "sync":
         settings |= {
             "parent": config.parent.sync,
+            "parent_peers": config.parent.peers,
             "parent_nats": config.parent.nats,
             "invitation": config.parent.invitation,
-            "nats_public_url": url,
+            "nats_public_url": url if plan.inside == config.listen.host else "",
             "public_address": config.listen.public,
         }
-    return services.Service(name, plan.address(name), settings, plan.separate, plan.package)
+    return services.Service(name, plan.health(name), settings, plan.separate, plan.package)
 
 
 def _endpoints(plan: Plan, dsns: dict[str, str], url: str) -> dict[str, Any]:
@@ -298,10 +345,19 @@ def _endpoints(plan: Plan, dsns: dict[str, str], url: str) -> dict[str, Any]:
         "grpc": {name: plan.address(name) for name in services.NAMES},
         "nats": url,
         "postgres": dsns,
+        **_for_certificates(plan),
         "tokens": {
             one: issuer.token(one, lifetime=LIFETIME) for one in (OFFICER, DEPUTY) if issuer
         },
     }
+
+
+def _for_certificates(plan: Plan) -> dict[str, Any]:
+    """Where services and children call in production, and whom clients trust."""
+    if not plan.guarded:
+        return {}
+    peers = {name: plan.address(f"{name}_peers") for name in services.NAMES}
+    return {"peers": peers, "ca": str(plan.secrets / "tls" / tls.CA)}
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """An OIDC issuer in a process of its own: discovery, keys, tokens, and what goes wrong with them.
 
-    python -m tests.issuer PORT
+    python -m tests.issuer PORT [FOLDER]
+
+With a folder that holds tls.crt and tls.key it speaks https.
 
 A test asks it for what it wants by POST: a token with any header and claims, other keys, or an
 answer in place of its keys.
@@ -8,6 +10,7 @@ answer in place of its keys.
 
 import asyncio
 import json
+import ssl
 import sys
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
@@ -31,6 +34,7 @@ class Answers(BaseHTTPRequestHandler):
 
     keys: list[ECKey] = []  # noqa: RUF012
     asked = 0
+    scheme = "http"
     instead: dict[str, Any] = {}  # noqa: RUF012
     """By path: what is answered there; a text, or a status."""
 
@@ -48,7 +52,7 @@ class Answers(BaseHTTPRequestHandler):
             return self.instead[self.path]
         if self.path == "/keys":
             return {"keys": [public(key) for key in self.keys]}
-        issuer = f"http://{self.headers['Host']}"
+        issuer = f"{self.scheme}://{self.headers['Host']}"
         return {"issuer": issuer, "jwks_uri": f"{issuer}/keys"}
 
     def rotate(self, *, keep: bool) -> None:
@@ -106,14 +110,15 @@ def public(key: ECKey) -> dict[str, Any]:
 class Issuer:
     """The process, as a test sees it."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, port: int, certificates: Path | None = None) -> None:
+        self.url = f"{'https' if certificates else 'http'}://127.0.0.1:{port}"
+        self._folder = [str(certificates)] if certificates else []
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         port = self.url.rpartition(":")[2]
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.issuer", port, cwd=ROOT
+            sys.executable, "-m", "tests.issuer", port, *self._folder, cwd=ROOT
         )
 
         async def up() -> None:
@@ -122,7 +127,7 @@ class Issuer:
             except OSError:
                 raise AssertionError from None
 
-        await eventually(up)
+        await eventually(up, within=30)
 
     async def stop(self) -> None:
         if self._process:
@@ -158,9 +163,9 @@ class Issuer:
 
 
 @asynccontextmanager
-async def issuing() -> AsyncIterator[Issuer]:
-    """An issuer with keys of its own."""
-    issuer = Issuer(ports.free())
+async def issuing(certificates: Path | None = None) -> AsyncIterator[Issuer]:
+    """An issuer with keys of its own; with certificates, at https://."""
+    issuer = Issuer(ports.free(), certificates)
     try:
         await issuer.start()
         yield issuer
@@ -170,4 +175,10 @@ async def issuing() -> AsyncIterator[Issuer]:
 
 if __name__ == "__main__":
     Answers.keys = [ECKey.generate_key("P-256", auto_kid=True)]
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answers).serve_forever()
+    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answers)
+    if folder := sys.argv[2:]:
+        Answers.scheme = "https"
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(f"{folder[0]}/tls.crt", f"{folder[0]}/tls.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.serve_forever()

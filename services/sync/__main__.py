@@ -10,7 +10,7 @@ from pathlib import Path
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from kit import accounts, server
+from kit import accounts, server, wire
 from kit.config import CannotServe, explained
 from kit.db import PASSING
 from kit.envelopes import seal_key_of
@@ -57,6 +57,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     sync = Sync(
         parts.pool, parts.keyring, own, signer=key,
         admit=lambda node, user_key: children.admit(node, user_key),
+        cut=lambda node: children.cut(node),
         nats_url=settings.nats_public_url, services=tuple(parts.peers),
         wake=parts.publisher.wake.set,
     )  # fmt: skip
@@ -67,9 +68,10 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     differences = Differences(parts.peers, parts.metadata)
     healer = Healer(sync, differences, parts.metadata)
     uplink = Uplink(
-        sync, down, restores, differences, healer, parent=settings.parent,
-        nats_url=settings.parent_nats, invitation=settings.invitation, node=to_node(own),
-        public_key=public_key,
+        sync, down, restores, differences, healer, wire=parts.wire, signer=key,
+        parent=settings.parent, parent_peers=settings.parent_peers or settings.parent,
+        nats_url=settings.parent_nats, nats_ca=settings.nats_ca, invitation=settings.invitation,
+        node=to_node(own),
     )  # fmt: skip
     framers = [
         Framer(sync, restores, peer, parts.metadata, parts.carrier, key, service, channel)
@@ -113,17 +115,19 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
                 timedelta(days=settings.detach_days), parent=bool(settings.parent),
             ),
         ],
-        child=sync.child,
+        children=wire.Children(key, sync.child, sync.child_key),
     )  # fmt: skip
 
 
 def _children(settings: Settings, sync: Sync, down: Down, parts: Parts) -> Children:
     folder = settings.secrets / "nats"
     if not settings.nats_url or not (folder / "operator.seed").exists():
-        return Children(sync, down, parts.carrier, url="", system_creds="", operator="", account="")
+        return Children(sync, down, parts.carrier, url="", ca="", system_creds="", operator="",
+                        account="")  # fmt: skip
     account = accounts.key_from_seed((folder / "account.seed").read_text().strip())
     return Children(
-        sync, down, parts.carrier, url=settings.nats_url, account=account.public,
+        sync, down, parts.carrier, url=settings.nats_url, ca=settings.nats_ca,
+        account=account.public,
         system_creds=str(folder / "system.creds"),
         operator=(folder / "operator.seed").read_text().strip(),
     )  # fmt: skip

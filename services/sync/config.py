@@ -1,8 +1,11 @@
 """Settings of sync, read from the environment: SMARTUNION_DATABASE_URL and so on."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from kit import config
+from services.sync.domain import key_invited_by
 
 ADDRESS = r"^(|[A-Za-z0-9.-]+:\d{1,5})\Z"
 
@@ -15,6 +18,9 @@ class Settings(config.Settings):
     returns by a snapshot."""
     parent: str = ""
     """host:port of the parent's sync; empty at the top, and where a level starts alone."""
+    parent_peers: str = ""
+    """host:port where the parent's sync takes calls with certificates, its `listen_peers`; needed
+    in production beside `parent`, where the invitation is shown."""
     parent_nats: str = ""
     """nats://host:port by which the parent's NATS is reached from here; empty: as it announces."""
     invitation: str = ""
@@ -24,3 +30,13 @@ class Settings(config.Settings):
     it is not told."""
     nats_public_url: str = ""
     """nats://host:port that children are told; empty: they push over gRPC alone."""
+
+    @model_validator(mode="after")
+    def _knows_its_parent(self) -> Self:
+        if self.profile == "development" or not self.parent:
+            return self
+        if not self.parent_peers:
+            raise ValueError("set SMARTUNION_PARENT_PEERS: host:port, the parent's listen_peers")
+        if self.invitation and not key_invited_by(self.invitation):
+            raise ValueError("SMARTUNION_INVITATION is wrong: it holds no key of the parent")
+        return self

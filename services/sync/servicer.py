@@ -109,6 +109,12 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         node = uuid_in(request.name, "nodes")
         return to_node(await self._sync.confirm(node, request.fingerprint))
 
+    async def RevokeEnrollment(
+        self, request: pb.RevokeEnrollmentRequest, context: Context
+    ) -> pb.RevokeEnrollmentResponse:
+        await self._sync.revoke(uuid_in(request.name, "nodes"))
+        return pb.RevokeEnrollmentResponse()
+
     async def Enroll(self, request: pb.EnrollRequest, context: Context) -> pb.EnrollResponse:
         node = Node(
             id=uuid_in(request.node.name, "nodes", field="node.name"),
@@ -125,6 +131,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         return pb.EnrollResponse(
             confirmed=True, parent=f"nodes/{self._sync.own.id}", link_token=given["link_token"],
             nats_url=given["nats_url"], nats_user_jwt=given["user_jwt"],
+            link_certificate=given["link_certificate"],
         )  # fmt: skip
 
     async def FindHome(self, request: pb.FindHomeRequest, context: Context) -> pb.Home:

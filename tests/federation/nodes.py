@@ -62,6 +62,7 @@ class Node:
     nats: str = ""
     creds: str = ""
     parent: str = ""
+    parent_peers: str = ""
     parent_nats: str = ""
     invitation: str = ""
     through: str = ""
@@ -96,9 +97,9 @@ class Node:
     def _serve(self, name: str, stop: asyncio.Event) -> Callable[[], Awaitable[None]]:
         if name == "sync":
             settings = SyncSettings(
-                **self.settings("sync"), parent=self.parent, parent_nats=self.parent_nats,
-                invitation=self.invitation, nats_public_url=self.nats,
-                public_address=self.public_address,
+                **self.settings("sync"), parent=self.parent, parent_peers=self.parent_peers,
+                parent_nats=self.parent_nats, invitation=self.invitation,
+                nats_public_url=self.nats, public_address=self.public_address,
             )  # fmt: skip
             return partial(sync.serve, settings, stop)
 
@@ -141,10 +142,7 @@ class Node:
 
     async def network(self) -> dict[str, sync_pb2.NetworkNode]:
         """GetNetwork, by division code."""
-        async with grpc.aio.insecure_channel(
-            self.addresses["sync"], options=CHANNEL_OPTIONS
-        ) as channel:
-            stub = sync_pb2_grpc.SyncServiceStub(channel)
+        async with self.sync_stub() as stub:
             request = sync_pb2.GetNetworkRequest()
             answer = await stub.GetNetwork(
                 request, metadata=self.token(), timeout=30, wait_for_ready=True

@@ -255,7 +255,7 @@ async def test_a_client_finds_its_node_from_any_above(line: Line) -> None:
         await city.stop("sync")
         await city.start("sync")
         await eventually(partial(tells, address))
-    assert (await home(nation, "5107")).node == f"nodes/{province.id}"
+    assert (await home(nation, "5109")).node == f"nodes/{province.id}"  # 5107 joins above
     silent = await home(nation, "44")
     assert (silent.node, silent.address) == (f"nodes/{nation.id}", "")  # it has not said
     for node, code in ((province, "44"), (city, "5107"), (city, "51")):

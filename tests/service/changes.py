@@ -221,6 +221,11 @@ class Changes:
             sync_pb2.ConfirmEnrollmentRequest(name=node.name, fingerprint=node.fingerprint), ""
         )  # fmt: skip
 
+    async def RevokeEnrollment(self) -> Asked:  # noqa: N802
+        asked, by = await self.ConfirmEnrollment()
+        await self._ask(asked)
+        return sync_pb2.RevokeEnrollmentRequest(name=asked.name), by
+
     async def CreateDirective(self) -> Asked:  # noqa: N802
         await self._ask((await self.ConfirmEnrollment())[0])
         directive = directive_pb2.Directive(

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -56,6 +57,12 @@ class EnrollmentNotFound(NotFound):
     field = "name"
     message = "no enrolment of {node} waits for a confirmation"
     chinese = "没有待确认的节点 {node}"
+
+
+class ChildUnknown(NotFound):
+    field = "name"
+    message = "{node} has never enrolled at this node"
+    chinese = "{node} 从未在本节点登记"
 
 
 class FingerprintDifferent(FailedPrecondition):
@@ -191,6 +198,30 @@ class Invitation:
             (self.node == node.id or (self.node is None and at < self.expire_time))
             and self.organization_code == node.organization_code
         )
+
+
+def invitation_text(secret: str, public_key: bytes) -> str:
+    """The token of an invitation: what admits, and the key by which its parent is known.
+
+    >>> invitation_text("a-secret", bytes(32))
+    'a-secret.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'
+    """
+    return f"{secret}.{urlsafe_b64encode(public_key).rstrip(b'=').decode()}"
+
+
+def key_invited_by(token: str) -> bytes:
+    """The key in the token of an invitation; empty if there is none.
+
+    >>> key_invited_by(invitation_text("a-secret", bytes(32))) == bytes(32)
+    True
+    >>> key_invited_by("a-secret"), key_invited_by("a-secret.AAAA"), key_invited_by("a.b.c")
+    (b'', b'', b'')
+    """
+    try:
+        key = urlsafe_b64decode(token.partition(".")[2] + "=")
+    except ValueError:
+        return b""
+    return key if len(key) == 32 else b""
 
 
 def check_enrollment(node: Node, nats_user_key: str) -> None:

@@ -29,9 +29,10 @@ from kit.db import PASSING
 from kit.errors import Refusal
 from kit.log import BATCH, HEARTBEAT
 from kit.records import DOWN
-from kit.rpc import CHANNEL_OPTIONS, refused
+from kit.rpc import refused
+from kit.wire import Wire
 from services.sync.differences import Differences, Healer, Metadata
-from services.sync.domain import StreamKey
+from services.sync.domain import StreamKey, key_invited_by
 from services.sync.restores import Restores
 from services.sync.usecases import PUSH_BYTES, Sync, key_of
 from services.sync.usecases.down import Down, to_head
@@ -132,13 +133,20 @@ class Uplink:
 
     def __init__(
         self, sync: Sync, down: Down, restores: Restores, differences: Differences,
-        healer: Healer, *, parent: str, nats_url: str, invitation: str, node: sync_pb2.Node,
-        public_key: bytes,
+        healer: Healer, *, wire: Wire, signer: Ed25519PrivateKey, parent: str, parent_peers: str,
+        nats_url: str, nats_ca: str, invitation: str, node: sync_pb2.Node,
     ) -> None:  # fmt: skip
+        """
+        Args:
+            signer: the key of this node.
+            parent: where its parent lets it enrol.
+            parent_peers: where it lets it push, once it is admitted.
+        """
         self._sync, self._down, self._restores = sync, down, restores
         self._differences, self._healer = differences, healer
-        self._parent, self._nats_url, self._invitation = parent, nats_url, invitation
-        self._node, self._public_key = node, public_key
+        self._wire, self._signer, self._node = wire, signer, node
+        self._parent, self._parent_peers = parent, parent_peers
+        self._nats_url, self._nats_ca, self._invitation = nats_url, nats_ca, invitation
         self._cursors: dict[StreamKey, int] = {}
         self._again: dict[StreamKey, set[int]] = {}
         self._resting: dict[StreamKey, float] = {}
@@ -154,12 +162,16 @@ class Uplink:
         """Until cancelled.  A parent that is away is no error: this node works alone."""
         if not self._parent:
             return await asyncio.Event().wait()  # type: ignore[return-value]
-        async with grpc.aio.insecure_channel(self._parent, options=CHANNEL_OPTIONS) as channel:
-            stub = sync_pb2_grpc.SyncServiceStub(channel)
-            known = True
-            while True:
-                await self._link(stub, await self._join(stub, known=known))
-                known = False
+        known = True
+        while True:
+            credentials = await self._join(known=known)
+            async with self._wire.link(
+                self._parent_peers, self._signer, credentials["parent_key"],
+                credentials["link_certificate"],
+            ) as channel:  # fmt: skip
+                await self._link(sync_pb2_grpc.SyncServiceStub(channel), credentials)
+            known = False
+            await asyncio.sleep(0.5)  # a parent that lets in and then refuses is not hurried
 
     async def _link(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", credentials: Any) -> None:
         """Push with these credentials until the parent does not know them any more."""
@@ -177,7 +189,7 @@ class Uplink:
                     await self._nats.close()
                 self._nats = None
 
-    async def _join(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", *, known: bool) -> Any:
+    async def _join(self, *, known: bool) -> Any:
         """The credentials of the parent: those kept, or asked for until an operator confirms.
 
         Args:
@@ -190,39 +202,61 @@ class Uplink:
                     seed = await store.uplink.seed(accounts.new_key("user").seed)
                 if kept and known:
                     return {**kept, "nats_seed": seed}
-                known = await self._enroll(stub, accounts.key_from_seed(seed).public)
+                if self._invitation:
+                    known = await self._enroll(accounts.key_from_seed(seed).public)
+                else:
+                    logger.warning("no invitation to show to the parent")
+                    known = await asyncio.sleep(5, bool(kept))
             await asyncio.sleep(0.0 if known else 0.5)
 
-    async def _enroll(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", user_key: str) -> bool:
-        """Ask the parent once; whether an operator has confirmed."""
+    async def _enroll(self, user_key: str) -> bool:
+        """Ask the parent until it answers; whether an operator has confirmed."""
         request = sync_pb2.EnrollRequest(
-            token=self._invitation, node=self._node, public_key=self._public_key,
+            token=self._invitation, node=self._node, public_key=self._sync.own.public_key,
             nats_user_key=user_key, certificate=self._down.own_certificate(),
         )  # fmt: skip
-        try:
-            answer = await stub.Enroll(request, timeout=ANSWER)
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in PASSING_CODES:
-                logger.warning("parent refuses this node", extra={"text": error.details()})
-                await asyncio.sleep(5)
-            return False
+        key = key_invited_by(self._invitation)
+        async with self._wire.contact(self._parent, key) as channel:
+            answer = await self._ask(sync_pb2_grpc.SyncServiceStub(channel), request)
         if answer.confirmed:
             async with self._sync.transaction() as store:
                 await store.uplink.save(
-                    parent=UUID(answer.parent.removeprefix("nodes/")), token=answer.link_token,
+                    parent=UUID(answer.parent.removeprefix("nodes/")), key=key,
+                    token=answer.link_token, certificate=answer.link_certificate,
                     nats_url=answer.nats_url, user_jwt=answer.nats_user_jwt,
                 )  # fmt: skip
             logger.info("joined", extra={"parent": answer.parent})
         return answer.confirmed
 
+    async def _ask(
+        self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", request: sync_pb2.EnrollRequest
+    ) -> sync_pb2.EnrollResponse:
+        """What the parent answers; one that is away is waited for, and so is one that cannot show
+        the key which the invitation names."""
+        said = ""
+        while True:
+            try:
+                return await stub.Enroll(request, timeout=ANSWER)
+            except grpc.aio.AioRpcError as error:
+                text = error.details() or error.code().name
+                passing = error.code() in PASSING_CODES
+                if text != said:
+                    told = "parent is not reached" if passing else "parent refuses this node"
+                    logger.warning(told, extra={"text": text})
+                said = text
+                await asyncio.sleep(0.5 if passing else 5)
+
     async def _dial(self, credentials: Any) -> None:
         url = self._nats_url or credentials["nats_url"]
-        if not url or not credentials["user_jwt"]:
+        if not url or not credentials["user_jwt"] or not self._wire.may_dial(url):
             return
         creds = accounts.creds(credentials["user_jwt"], credentials["nats_seed"])
         prefix = accounts.inbox_prefix(str(self._sync.own.id))
         self._nats = await dial(
-            url, user_credentials=RawCredentials(creds), inbox_prefix=prefix.encode()
+            url,
+            self._nats_ca,
+            user_credentials=RawCredentials(creds),
+            inbox_prefix=prefix.encode(),
         )
 
     async def _push_forever(self, stub: "sync_pb2_grpc.SyncServiceAsyncStub") -> None:
@@ -442,7 +476,7 @@ class Children:
     """The children's side of NATS: an account for each, and their pushes on `up.{child}.push`."""
 
     def __init__(
-        self, sync: Sync, down: Down, carrier: Carrier, *, url: str, system_creds: str,
+        self, sync: Sync, down: Down, carrier: Carrier, *, url: str, ca: str, system_creds: str,
         operator: str, account: str,
     ) -> None:  # fmt: skip
         """
@@ -452,7 +486,8 @@ class Children:
             operator: the seed of the NATS operator.
             account: the public key of the account NODE.
         """
-        self._sync, self._down, self._url, self._system_creds = sync, down, url, system_creds
+        self._sync, self._down = sync, down
+        self._url, self._ca, self._system_creds = url, ca, system_creds
         self.account = account
         self.operator = accounts.key_from_seed(operator) if url else None
         self.system: Client | None = None
@@ -464,7 +499,7 @@ class Children:
         """Open the accounts of all children again: NATS may have lost its folder."""
         if self.operator is None:
             return await asyncio.Event().wait()  # type: ignore[return-value]
-        self.system = await dial(self._url, user_credentials=self._system_creds)
+        self.system = await dial(self._url, self._ca, user_credentials=self._system_creds)
         try:
             while True:
                 with suppress(*PASSING, accounts.ClaimsRefused):
@@ -485,6 +520,12 @@ class Children:
             with suppress(accounts.ClaimsRefused):  # `run` tries again
                 await accounts.admit(self.system, self.operator, self.account, str(child))
         return accounts.child_user_jwt(self.operator, str(child), user_key)
+
+    async def cut(self, child: UUID) -> None:
+        """Close the connections of a child; what it still sends is not answered in any case."""
+        if self.operator is not None and self.system is not None:
+            with suppress(accounts.ClaimsRefused):
+                await accounts.revoke(self.system, self.operator, self.account, str(child))
 
     async def _answer(self, msg: Msg) -> None:
         """The account imposes the subject; the token shows that the account is still admitted."""

@@ -135,7 +135,8 @@ class Enrollments:
                        link_token = CASE WHEN held.nats_user_key = excluded.nats_user_key
                                          THEN held.link_token END,
                        link_token_hash = CASE WHEN held.nats_user_key = excluded.nats_user_key
-                                              THEN held.link_token_hash END
+                                              THEN held.link_token_hash END,
+                       revoke_time = NULL
                  WHERE held.public_key = excluded.public_key
                    AND (held.nats_user_key = excluded.nats_user_key OR $7)
                 RETURNING true
@@ -153,7 +154,10 @@ class Enrollments:
     async def waiting(self) -> Sequence[Any]:
         """Those that no operator has confirmed, oldest first."""
         return await self._conn.fetch(
-            "SELECT * FROM enrollments WHERE link_token IS NULL ORDER BY create_time, node"
+            """
+            SELECT * FROM enrollments WHERE link_token IS NULL AND revoke_time IS NULL
+             ORDER BY create_time, node
+            """
         )
 
     async def admit(self, node: UUID, *, token: str, token_hash: bytes, user_jwt: str) -> None:
@@ -167,6 +171,21 @@ class Enrollments:
             user_jwt,
         )  # fmt: skip
 
+    async def revoke(self, node: UUID) -> bool:
+        """Whether there was one to take back, with the invitation that it came by."""
+        await self._conn.execute("DELETE FROM invitations WHERE node = $1", node)
+        return bool(
+            await self._conn.fetchval(
+                """
+                UPDATE enrollments
+                   SET link_token = NULL, link_token_hash = NULL, user_jwt = '',
+                       revoke_time = coalesce(revoke_time, clock_timestamp())
+                 WHERE node = $1 RETURNING true
+                """,
+                node,
+            )
+        )
+
     def token(self, row: Any) -> str:
         """The link token of an admitted node."""
         place = f"enrollments.link_token/{row['node']}"
@@ -176,6 +195,13 @@ class Enrollments:
         """The admitted node with this link token."""
         found: UUID | None = await self._conn.fetchval(
             "SELECT node FROM enrollments WHERE link_token_hash = $1", token_hash
+        )
+        return found
+
+    async def key(self, node: UUID) -> bytes | None:
+        """The public key of an admitted node."""
+        found: bytes | None = await self._conn.fetchval(
+            "SELECT public_key FROM enrollments WHERE node = $1 AND link_token IS NOT NULL", node
         )
         return found
 
@@ -211,10 +237,22 @@ class Uplink:
         token = self._sealer.open(row["link_token"], "uplink.link_token").decode()
         return {**row, "link_token": token}
 
-    async def save(self, *, parent: UUID, token: str, nats_url: str, user_jwt: str) -> None:
+    async def save(
+        self, *, parent: UUID, key: bytes, token: str, certificate: bytes, nats_url: str,
+        user_jwt: str,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            key: the parent's, as the invitation named it.
+            certificate: of this node's key, by the parent.
+        """
         await self._conn.execute(
-            "UPDATE uplink SET parent = $1, link_token = $2, nats_url = $3, user_jwt = $4",
+            """
+            UPDATE uplink SET parent = $1, link_token = $2, nats_url = $3, user_jwt = $4,
+                              parent_key = $5, link_certificate = $6
+            """,
             parent, self._sealer.seal(token.encode(), "uplink.link_token"), nats_url, user_jwt,
+            key, certificate,
         )  # fmt: skip
 
     async def chain(self) -> list[bytes]:

@@ -23,7 +23,7 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
 
-from kit import frames, trust
+from kit import frames, tls, trust
 from kit.db import Connection, Database, Pool
 from kit.ids import utc_now
 from kit.log_service import ChannelUnknown
@@ -100,6 +100,7 @@ class Sync:
         *,
         signer: Ed25519PrivateKey,
         admit: Admit,
+        cut: Callable[[UUID], Awaitable[None]],
         nats_url: str,
         services: Sequence[str],
         wake: Callable[[], None],
@@ -109,11 +110,13 @@ class Sync:
         Args:
             own: this node; its parent is not known here.
             signer: its key.
+            cut: closes a child's account in NATS.
             services: the services of this node: of every node below, the same are expected.
             nats_url: what children are told of this node's NATS; empty if there is none.
             wake: called after a commit that wrote to the outbox.
         """
         self._pool, self._keyring, self.own = pool, keyring, own
+        self._cut = cut
         self._admit, self._nats_url, self.committed, self.clock = admit, nats_url, wake, clock
         self._signer = signer
         self.services = services
@@ -156,7 +159,8 @@ class Sync:
         duration = domain.INVITATION_VALID if valid is None else valid
         if not timedelta(0) < duration <= domain.INVITATION_LONGEST:
             raise domain.DurationOutOfRange()
-        invited = Invited(secrets.token_urlsafe(24), code, self.clock() + duration)
+        token = domain.invitation_text(secrets.token_urlsafe(24), self.own.public_key)
+        invited = Invited(token, code, self.clock() + duration)
         async with self.transaction() as store:
             if earlier := await store.calls.earlier(call, Invited):
                 return earlier
@@ -189,7 +193,8 @@ class Sync:
             if row is None or row["link_token"] is None:
                 return None
             return {"link_token": store.enrollments.token(row), "user_jwt": row["user_jwt"],
-                    "nats_url": self._nats_url if row["user_jwt"] else ""}  # fmt: skip
+                    "nats_url": self._nats_url if row["user_jwt"] else "",
+                    "link_certificate": tls.for_child(self._signer, node.public_key)}  # fmt: skip
 
     async def enrollments(self) -> Sequence[Any]:
         """The enrolments that wait for a confirmation."""
@@ -200,7 +205,7 @@ class Sync:
         """Admit a child whose fingerprint was compared; again does no harm."""
         async with self.transaction() as store:
             row = await store.enrollments.lock(node)
-            if row is None:
+            if row is None or row["revoke_time"] is not None:
                 raise domain.EnrollmentNotFound(node=f"nodes/{node}")
             if domain.fingerprint(row["public_key"]) != fingerprint.strip().lower():
                 raise domain.FingerprintDifferent()
@@ -224,6 +229,13 @@ class Sync:
         self.committed()
         return child
 
+    async def revoke(self, node: UUID) -> None:
+        """Cut a child off, or refuse one that waits; again does no harm."""
+        async with self.transaction() as store:
+            if not await store.enrollments.revoke(node):
+                raise domain.ChildUnknown(node=f"nodes/{node}")
+        await self._cut(node)
+
     def certify(self, child: Node) -> bytes:
         """The certificate of a child, made of its own of itself; empty if that is none."""
         key = self._shown(child)
@@ -246,6 +258,11 @@ class Sync:
         async with self.look() as store:
             node = await store.enrollments.by_token(_hash(token))
         return f"nodes/{node}" if node else None
+
+    async def child_key(self, child: UUID) -> bytes | None:
+        """The public key of a child that is admitted."""
+        async with self.look() as store:
+            return await store.enrollments.key(child)
 
     # -- frames
 

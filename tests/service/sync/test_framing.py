@@ -31,6 +31,10 @@ async def admit(node: UUID, user_key: str) -> str:
     raise NotImplementedError
 
 
+async def cut(node: UUID) -> None:
+    raise NotImplementedError
+
+
 @pytest.fixture
 async def sync(postgres: str, tmp_path: Path) -> AsyncIterator[Sync]:
     url = await databases.create(postgres, f"sync_{uuid4().hex}", password="test")
@@ -38,7 +42,7 @@ async def sync(postgres: str, tmp_path: Path) -> AsyncIterator[Sync]:
     async with db.connect(url, KIT_MIGRATIONS, MIGRATIONS) as pool:
         keyring = await Keyring.open(pool, FileKeys(tmp_path / "data.key"))
         yield Sync(
-            pool, keyring, OWN, signer=KEY, admit=admit, nats_url="",
+            pool, keyring, OWN, signer=KEY, admit=admit, cut=cut, nats_url="",
             services=("things",), wake=lambda: None,
         )  # fmt: skip
 

@@ -46,14 +46,14 @@ def test_the_city_is_as_it_should_be() -> None:
         ("Service", lambda s: s["spec"]["selector"].update({"a": "b"}), "no pod has the labels"),
         ("NetworkPolicy", lambda s: s["spec"]["podSelector"]["matchLabels"].update({"a": "b"}),
          "no pod has the labels"),
-        ("Service", lambda s: s["metadata"].update(name="snyc"), "there is no service sync:50051"),
+        ("Service", lambda s: s["metadata"].update(name="snyc"), "there is no service sync:50052"),
         ("Deployment", of_pod(lambda p: p["securityContext"].pop("runAsNonRoot")), "runAsNonRoot"),
         ("Deployment", of_pod(lambda p: p["securityContext"].update(runAsUser=0)), "runAsUser"),
         ("Deployment", of_pod(lambda p: p.pop("automountServiceAccountToken")), "automountServi"),
         ("Deployment", of_pod(lambda p: p.update(terminationGracePeriodSeconds=15)), "drained"),
         ("Deployment", of_pod(lambda p: p.update(serviceAccountName="x")), "no ServiceAccount x"),
-        ("Deployment", of_pod(lambda p: p["volumes"][0]["secret"].update(secretName="keys")),
-         "Secret keys: deploy/README.md does not say"),
+        ("Deployment", of_pod(lambda p: p["volumes"][0]["projected"]["sources"][0]["secret"].update(
+            name="keys")), "Secret keys: deploy/README.md does not say"),
         ("Deployment", of_container(lambda c: c["securityContext"].pop("capabilities")), "drop"),
         ("Deployment", of_container(lambda c: c["securityContext"].update(
             readOnlyRootFilesystem=False)), "readOnlyRootFilesystem must be True, not False"),

@@ -49,6 +49,8 @@ def started(service: str, folder: Path, **changes: str | None) -> str:
         ({"issuer": "here"}, "SMARTUNION_JWKS is wrong: write https://"),
         ({"jwks": "http://login.example.org/keys"}, "SMARTUNION_JWKS is wrong: write https://"),
         ({"jwks": "file:///keys", "profile": "production"}, "SMARTUNION_JWKS is wrong"),
+        ({"listen": "0.0.0.0:50051"}, "SMARTUNION_PROFILE to production"),
+        ({"nats_url": "nats://mq:4222", "profile": "production"}, "SMARTUNION_NATS_URL to tls://"),
     ],
 )
 def test_a_wrong_setting_is_named(
@@ -62,7 +64,8 @@ def test_a_wrong_setting_is_named(
     ("changes", "said"),
     [
         ({"node": None}, "set SMARTUNION_NODE"),
-        ({"profile": "production"}, "needs TLS, which this version has not"),
+        ({"profile": "production"}, "set SMARTUNION_LISTEN_PEERS"),
+        ({"profile": "production", "listen_peers": "127.0.0.1:0"}, "/tls/tls.crt cannot be read"),
         ({"secrets": "/nowhere"}, "cannot use /nowhere/token.key"),
         ({}, "SMARTUNION_DATABASE_URL"),
     ],

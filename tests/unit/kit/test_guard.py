@@ -36,7 +36,9 @@ class Open:
     def __init__(self, expires: float) -> None:
         self.expires = expires
 
-    async def admit(self, method: str, metadata: dict[str, str | bytes], peer: str) -> Identity:
+    async def admit(
+        self, method: str, metadata: dict[str, str | bytes], peer: str, shown: str
+    ) -> Identity:
         return Identity("officers/a", issuer="https://login.example.org", expires=self.expires)
 
 

@@ -13,7 +13,7 @@ from kit.errors import Refusal
 from kit.identity import Keys, Verifier
 from kit.limits import Allowances, Bucket, Limits, TooManyAtOnce, TooManyCalls
 from kit.rpc import Gate, TokenInvalid, pushback, to_status
-from kit.tokens import sign
+from kit.tokens import Tokens, sign
 from services.benefits.domain.coupons import SoldOut
 from smartunion.benefits.v1 import benefits_pb2
 from smartunion.event.v1 import log_pb2
@@ -122,11 +122,10 @@ def test_a_rush_of_people_leaves_room_for_the_parts_of_the_network() -> None:
 
 def a_gate(counted: Allowances, child: Any = None) -> Gate:
     return Gate(
-        KEY,
+        Tokens(KEY, child),
         Verifier("i", "a", Keys("i", "file:///none"), person_key=KEY),
         counted,
         cast(Any, None),  # No person calls.
-        child=child,
     )
 
 

@@ -51,7 +51,7 @@ def test_a_path_is_relative_to_the_config(tmp_path: Path) -> None:
         (SMALLEST + "[identity]\nissuer = 'a'\naudience = 'b'", "identity: write https://"),
         (OUTSIDE.replace("https", "http"), "identity: write https://"),
         (OUTSIDE + "jwks = 'file:///tmp/keys'", "identity: write https://"),
-        (OUTSIDE + "[listen]\nhost = '10.0.0.1'", "TLS"),
+        (OUTSIDE + "[parent]\nsync = 'a:1'", "set parent.peers"),
     ],
 )
 def test_a_wrong_config_is_one_line_that_names_the_setting(
