@@ -48,9 +48,9 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     officers = Officers(means, parts.offices)
     await officers.appoint_first(settings.first_officers)
     progress = Progress(stop)
-    applications = Applications(means)
+    applications, members = Applications(means), Members(means)
     servicer = MembershipServicer(
-        Organizations(means), applications, Members(means), officers,
+        Organizations(means), applications, members, officers,
         Rosters(means, progress),
     )  # fmt: skip
     return Assembly(
@@ -62,6 +62,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
                 IdentityServicer(applications, Bindings(means)),
             ),
         ],
+        reveal=members.reveal,
         background=[Importer(means, progress, parts.pool, parts.keyring).run],
     )
 

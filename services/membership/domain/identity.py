@@ -183,7 +183,7 @@ def masked_id_number(number: str) -> str:
     >>> masked_id_number("11010519491231002X")
     '110105********002X'
     """
-    return f"{number[:6]}********{number[14:]}"
+    return f"{number[:6]}********{number[14:]}" if number else ""
 
 
 def masked_phone(number: str) -> str:
