@@ -54,6 +54,7 @@ PERMISSIONS: dict[Role, frozenset[str]] = {
         "office.appoint", "application.create", "application.decide", "roster.import", REVEAL,
         "member.unbind", "member.end", "member.erase", "card.manage", "programme.manage",
         "notice.post", "voice.handle", "directive.issue", "directive.report",
+        "view.set",
     },
     Role.MEMBERSHIP: frozenset(
         {
@@ -76,7 +77,7 @@ PERMISSIONS: dict[Role, frozenset[str]] = {
     Role.NODE_OPERATOR: frozenset(
         {
             "organization.read", "network.read", "node.admit", "event.watch", "subscriber.manage",
-            "directive.read",
+            "directive.read", "view.set",
         }
     ),
     Role.PROXY: frozenset(

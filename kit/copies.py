@@ -7,7 +7,7 @@ dropped.  At a certificate the copies are compared with what the origin vouches 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -15,11 +15,20 @@ from uuid import UUID
 import grpc
 from google.protobuf.message import DecodeError
 
-from kit import proofs
+from kit import proofs, sections
 from kit.carrier import Carrier
 from kit.db import PASSING, Connection, Pool
 from kit.frames import FrameBroken, Line, lines
-from kit.records import CERTIFICATE, Kind, group_hash, record_hash
+from kit.records import (
+    CERTIFICATE,
+    SECTIONS,
+    Kind,
+    groups_of,
+    hash_of,
+    is_held,
+    named,
+    record_hash,
+)
 from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import frame_pb2, sync_pb2, sync_pb2_grpc
 
@@ -28,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 RECOUNT_EVERY = 10.0
 """Seconds between two recounts of some of the copies."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks for sections that are lacking, while any may be."""
 
 
 class CursorMoved(Exception):
@@ -49,6 +60,14 @@ class Copies:
         self._sync = sync_pb2_grpc.SyncServiceStub(sync)
         self._metadata = metadata
         self._carrier, self._wake = carrier, carrier.waker("frames", service)
+        self.shown: Collection[str] = ()
+        """The sections besides `public` that may be held here, as `kit.records.named` names them:
+        what the view in force says, as sync told it last."""
+        self.view = ""
+        """The view to which all copies hold: what it does not show is deleted from them."""
+        self.lacking: Mapping[tuple[UUID, str], Sequence[int]] = {}
+        """The buckets with records of which a section that is shown is not held, by stream."""
+        self._doubt, self._looked = True, 0.0
 
     async def run(self) -> None:
         """Until cancelled.  What passes by itself is survived by beginning again."""
@@ -58,6 +77,8 @@ class Copies:
             try:
                 more = await self.step()
                 away = False
+                if self._doubt and monotonic() - self._looked > LOOK_EVERY:
+                    await self._look()
                 if monotonic() - recounted > RECOUNT_EVERY:
                     recounted = monotonic()
                     await self._recount()
@@ -105,7 +126,26 @@ class Copies:
                 """,
                 UUID(bytes=stream.origin), stream.channel, log_pb2.GAP,
             )  # fmt: skip
+        if (answer.view, frozenset(answer.sections)) != (self.view, self.shown):
+            await self._hold_to(answer.view, frozenset(answer.sections))
         return await self._apply_all(answer.frames)
+
+    async def _hold_to(self, view: str, shown: frozenset[str]) -> None:
+        """Hold to a view: nothing else is taken from now on, what it does not show is deleted."""
+        self.shown = shown
+        for kind in self._kinds.values():
+            for section in kind.sections:
+                if named(kind.name, section) not in shown:
+                    await sections.forget(self._pool, kind, section, self.node)
+        await sections.forget_parked(self._pool, shown)
+        self.view, self._doubt, self._looked = view, True, 0.0
+
+    async def _look(self) -> None:
+        """See of which records a section is lacking that is shown."""
+        self._doubt = False
+        kinds = list(self._kinds.values())
+        self.lacking = await sections.lacking(self._pool, kinds, self.shown, self.node)
+        self._doubt, self._looked = self._doubt or bool(self.lacking), monotonic()
 
     async def _apply_all(self, frames: Sequence[frame_pb2.Frame]) -> bool:
         """Apply frames; what keeps one stream from going on does not keep the others."""
@@ -164,6 +204,8 @@ class Copies:
         self, conn: Connection, origin: UUID, channel: str, run: Sequence[Line]
     ) -> None:
         """Write lines as copies; those that cannot be applied are parked."""
+        if self.shown and not self._doubt:
+            self._doubt = any(_lacks(line, self.shown) for line in run)
         by_kind: dict[str, list[Line]] = {}
         for line in run:
             by_kind.setdefault(line.kind, []).append(line)
@@ -178,7 +220,7 @@ class Copies:
             await self._park(conn, origin, channel, run, "unknown kind")
             return
         try:
-            rows = [row_of(kind, origin, line) for line in run]
+            rows = [row_of(kind, origin, line, self.shown) for line in run]
             async with conn.transaction():
                 await _upsert(conn, kind, origin, channel, rows)
         except Exception as error:
@@ -198,12 +240,12 @@ class Copies:
         logger.warning("parked", extra={"origin": str(origin), "reason": reason, "n": len(run)})
         await conn.executemany(
             """
-            INSERT INTO parked VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            INSERT INTO parked VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
             ON CONFLICT DO NOTHING
             """,
             [
                 (origin, channel, line.number, line.kind, line.id, line.owner_epoch, line.version,
-                 line.hash, line.public or b"", reason)
+                 line.hash, line.public or b"", reason, *_sections(line, SECTIONS, self.shown))
                 for line in run
             ],
         )  # fmt: skip
@@ -223,11 +265,11 @@ class Copies:
                 rows = await conn.fetch(
                     """
                     DELETE FROM parked WHERE origin = $1 AND channel = $2 AND kind = ANY ($3)
-                    RETURNING number, kind, id, owner_epoch, version, hash, public
+                    RETURNING *
                     """,
                     origin, channel, list(self._kinds),
                 )  # fmt: skip
-                run = sorted((Line(*row) for row in rows), key=lambda line: line.number)
+                run = sorted(map(_parked, rows), key=lambda line: line.number)
                 await self.apply(conn, origin, channel, run)
 
 
@@ -243,19 +285,54 @@ def _certificate(event: bytes) -> log_pb2.Certificate:
     return certificate
 
 
-def row_of(kind: Kind, origin: UUID, line: Line) -> tuple[Any, ...]:
-    """A line as columns.  Raises FrameBroken if its section is not what its hash says."""
+def _lacks(line: Line, shown: Collection[str]) -> bool:
+    return any(
+        named(line.kind, name) in shown and not is_held(section)
+        for name, section in line.sections.items()
+    )
+
+
+def _parked(row: Any) -> Line:
+    others = {name: row[name] for name in SECTIONS if row[name] is not None}
+    return Line(row["number"], row["kind"], row["id"], row["owner_epoch"], row["version"],
+                row["hash"], row["public"], sections=others)  # fmt: skip
+
+
+def _sections(line: Line, names: Sequence[str], shown: Collection[str]) -> list[bytes | None]:
+    """The sections of a line by these names: those shown, of the others the hash."""
+    found: list[bytes | None] = []
+    for name in names:
+        section = line.sections.get(name)
+        if section is not None and named(line.kind, name) not in shown:
+            section = hash_of(section)
+        found.append(section)
+    return found
+
+
+def row_of(
+    kind: Kind, origin: UUID, line: Line, shown: Collection[str] | None = None
+) -> tuple[Any, ...]:
+    """A line as columns.  Raises FrameBroken if a section is not what its hash says.
+
+    Args:
+        shown: the sections besides `public` that are kept, as `kit.records.named` names them; None:
+            all that there are.
+    """
     if line.public is None:
         raise FrameBroken("section")
     if line.owner_epoch != 1:
         raise FrameBroken("owner epoch")  # no record can change hands yet
-    groups = {"public": group_hash(line.public)}
+    groups = groups_of(line.public, line.sections)
     if line.hash != record_hash(kind.name, line.id, line.owner_epoch, line.version, groups):
         raise FrameBroken("record")
     values = kind.parse(line.public)
     if not kind.may(origin, values):
         raise FrameBroken("not the origin's to say")
-    return (line.id, line.owner_epoch, line.version, line.hash, line.public, *values)
+    if shown is None:
+        others = [line.sections.get(name) for name in kind.sections]
+    else:
+        others = _sections(line, kind.sections, shown)
+    return (line.id, line.owner_epoch, line.version, line.hash, line.public, *others, *values)
 
 
 async def _upsert(
@@ -273,10 +350,15 @@ async def _upsert(
 
 def _upsert_statement(kind: Kind) -> str:
     columns = {"id": "uuid", "owner_epoch": "int", "version": "bigint", "hash": "bytea",
-               "public": "bytea", **kind.fields}  # fmt: skip
+               "public": "bytea", **dict.fromkeys(kind.sections, "bytea"),
+               **kind.fields}  # fmt: skip
     names = ", ".join(columns)
     arrays = ", ".join(f"${at}::{type_}[]" for at, type_ in enumerate(columns.values(), start=4))
-    sets = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "id")
+    sets = ", ".join(
+        f"{name} = {_kept(name) if name in kind.sections else f'excluded.{name}'}"
+        for name in columns
+        if name != "id"
+    )
     # A frame can hold one record twice; ON CONFLICT must see it once.
     return f"""
         WITH line AS (
@@ -301,3 +383,9 @@ def _upsert_statement(kind: Kind) -> str:
            SET records = sums.records + excluded.records,
                digest = modulo(sums.digest + excluded.digest)
     """
+
+
+def _kept(section: str) -> str:
+    """A section that is held of the same state is not given up for its hash."""
+    return f"""CASE WHEN length(excluded.{section}) = 16 AND held.hash = excluded.hash
+                    THEN held.{section} ELSE excluded.{section} END"""

@@ -12,8 +12,8 @@ A publisher that crashes between numbering and publishing publishes nothing agai
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from time import monotonic
@@ -29,7 +29,17 @@ from kit.carrier import Carrier, waited
 from kit.db import PASSING, Connection, Pool
 from kit.errors import FailedPrecondition, Unavailable
 from kit.ids import uuid7
-from kit.records import CERTIFICATE, CHANNELS, Kind, group_hash, record_hash
+from kit.records import (
+    CERTIFICATE,
+    CHANNELS,
+    NO_SECTIONS,
+    SECTIONS,
+    Kind,
+    groups_of,
+    hash_of,
+    named,
+    record_hash,
+)
 from smartunion.event.v1 import log_pb2
 
 BATCH = 2_000
@@ -83,13 +93,15 @@ class Change:
     """The hash of the record before; None if it is new."""
     public: bytes
     """The section `public` in the new state."""
+    sections: Mapping[str, bytes] = field(default_factory=dict)
+    """The other sections by name, or the hash of one that is not at hand."""
     event: Message
     event_time: datetime
 
     @cached_property
     def hash(self) -> bytes:
         """The hash of the record in its new state."""
-        groups = {"public": group_hash(self.public)}
+        groups = groups_of(self.public, self.sections)
         return record_hash(self.kind.name, self.id, self.owner_epoch, self.version, groups)
 
 
@@ -108,7 +120,7 @@ class Outbox:
                 change.kind.channel, change.kind.name, change.id, change.owner_epoch,
                 change.version, change.before, change.hash, change.public, uuid7(),
                 change.event.DESCRIPTOR.full_name, change.event_time,
-                change.event.SerializeToString(),
+                change.event.SerializeToString(), *map(change.sections.get, SECTIONS),
             )
             for change in changes
         ]  # fmt: skip
@@ -120,26 +132,41 @@ class Outbox:
             INSERT INTO outbox ({", ".join(WAITING)})
             SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::int[], $5::bigint[],
                                  $6::bytea[], $7::bytea[], $8::bytea[], $9::uuid[], $10::text[],
-                                 $11::timestamptz[], $12::bytea[])
+                                 $11::timestamptz[], $12::bytea[], $13::bytea[])
             """,
             *zip(*rows, strict=True),
         )
 
 
 WAITING = ["channel", "kind", "id", "owner_epoch", "version", "before", "hash", "public",
-           "event_id", "event_type", "event_time", "event"]  # fmt: skip
-COLUMNS = """number, kind, id, owner_epoch, version, hash, public,
-             event_id, event_type, event_time, event"""
+           "event_id", "event_type", "event_time", "event", *SECTIONS]  # fmt: skip
+COLUMNS = f"""number, kind, id, owner_epoch, version, hash, public,
+              event_id, event_type, event_time, event, {", ".join(SECTIONS)}"""
 
 
-def to_entry(row: Any) -> log_pb2.Entry:
-    """A row of the table `entries` as it travels."""
+def to_entry(row: Any, shown: Collection[str] = ()) -> log_pb2.Entry:
+    """A row of the table `entries` as it travels.
+
+    Args:
+        shown: the sections besides `public` that go with it, as `kit.records.named` names them.
+    """
     return log_pb2.Entry(
         number=row["number"], kind=row["kind"], id=row["id"].bytes,
         owner_epoch=row["owner_epoch"], version=row["version"], hash=row["hash"],
         public=row["public"], event_id=row["event_id"].bytes, event_type=row["event_type"],
         event_time=_timestamp(row["event_time"]), event=row["event"],
+        sections=sections_of(row, shown),
     )  # fmt: skip
+
+
+def sections_of(row: Any, shown: Collection[str]) -> Mapping[str, bytes]:
+    """The sections besides `public` in a row with a `kind`: those shown, of the others the hash."""
+    found = NO_SECTIONS
+    for name in SECTIONS:
+        if (section := row[name]) is not None:
+            kept = section if named(row["kind"], name) in shown else hash_of(section)
+            found = {**found, name: kept}
+    return found
 
 
 @lru_cache
@@ -151,12 +178,15 @@ def _timestamp(at: datetime) -> Timestamp:
 
 
 async def read_log(
-    pool: Pool, channel: str, *, after: int, run: bytes, limit: int
+    pool: Pool, channel: str, *, after: int, run: bytes, limit: int, shown: Collection[str] = ()
 ) -> log_pb2.ReadLogResponse:
     """The head, and the entries that follow `after` without a hole; fewer than `limit` only before
     a hole and at the head.
 
     One statement, one snapshot: the head and the entries must not come from two.
+
+    Args:
+        shown: as `to_entry` takes it.
 
     Raises:
         LogTrimmed: if an entry that follows is no longer kept.
@@ -182,7 +212,7 @@ async def read_log(
     return log_pb2.ReadLogResponse(
         head=head,
         run=await run_of(pool, channel, found[-1]["number"]) if found else run,
-        entries=[to_entry(row) for row in found],
+        entries=[to_entry(row, shown) for row in found],
     )
 
 
@@ -251,7 +281,8 @@ async def number_entries(conn: Connection, node: UUID, channel: str) -> list[Any
         ), entered AS (
             INSERT INTO entries (channel, {COLUMNS})
             SELECT channel, moved.before + row_number() OVER (ORDER BY position), kind, id,
-                   owner_epoch, version, hash, public, event_id, event_type, event_time, event
+                   owner_epoch, version, hash, public, event_id, event_type, event_time, event,
+                   {", ".join(SECTIONS)}
               FROM taken, moved
             RETURNING {COLUMNS}
         )
@@ -389,7 +420,7 @@ class _Channel:
             await self._conn.execute(
                 f"""
                 INSERT INTO entries (channel, {COLUMNS})
-                VALUES ($1, $2, $3, $4, 0, 0, $5, '', $6, $7, $8, $9)
+                VALUES ($1, $2, $3, $4, 0, 0, $5, '', $6, $7, $8, $9, NULL)
                 """,
                 self.channel, number, CERTIFICATE, NO_RECORD, bytes(16), uuid7(),
                 certificate.DESCRIPTOR.full_name, certificate.certify_time.ToDatetime(UTC),

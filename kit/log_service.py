@@ -1,6 +1,6 @@
 """smartunion.event.v1.LogService: every service serves its own log, and what it can prove."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from uuid import UUID
 
 from kit import proofs, ranges, restores, snapshots
@@ -9,7 +9,7 @@ from kit.db import Connection, Pool
 from kit.errors import InvalidArgument
 from kit.ids import uuid7
 from kit.log import BATCH, check_numbered, read_log
-from kit.records import CHANNELS, LOCAL, Kind
+from kit.records import CHANNELS, LOCAL, Kind, hash_of, named
 from kit.rpc import AccessDenied, Context, caller, page_of
 from smartunion.event.v1 import log_pb2 as pb
 from smartunion.event.v1 import log_pb2_grpc
@@ -21,6 +21,16 @@ Figures = Callable[[], Awaitable[Sequence[tuple[UUID, str, int]]]]
 async def no_figures() -> Sequence[tuple[UUID, str, int]]:
     """Of a service that counts nothing for people."""
     return []
+
+
+Reveal = Callable[[str, Sequence[UUID]], Awaitable[Mapping[UUID, Mapping[str, bytes]]]]
+"""The sections besides `public` of some own records of a kind, by name, as far as they are sealed
+at the service and only their hashes stand in the record and in the log."""
+
+
+async def nothing_sealed(kind: str, ids: Sequence[UUID]) -> Mapping[UUID, Mapping[str, bytes]]:
+    """Of a service whose sections stand in its records."""
+    return {}
 
 
 class OriginMalformed(InvalidArgument):
@@ -44,10 +54,11 @@ class IdsMalformed(InvalidArgument):
 class LogServicer(log_pb2_grpc.LogServiceServicer):
     def __init__(
         self, pool: Pool, node: UUID, kinds: Sequence[Kind], copies: Copies,
-        wake: Callable[[], None], figures: Figures,
+        wake: Callable[[], None], figures: Figures, reveal: Reveal = nothing_sealed,
     ) -> None:  # fmt: skip
         self._pool, self._node, self._kinds = pool, node, kinds
         self._copies, self._wake, self._figures = copies, wake, figures
+        self._reveal = reveal
 
     async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
         if caller.get() != f"services/{request.reader}":
@@ -57,8 +68,9 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
             await check_numbered(self._pool, channel)
         answer = await read_log(
             self._pool, channel, after=min(request.after, 2**62), run=request.run,
-            limit=min(request.page_size or BATCH, 5_000),
+            limit=min(request.page_size or BATCH, 5_000), shown=_shown(request),
         )  # fmt: skip
+        await self._fill(answer.entries, _shown(request))
         # After the lineage was checked: a cursor of another life is no receipt.  Not flushed: one
         # that a crash takes leaves the one before, and keeps more.
         await self._pool.execute(
@@ -76,7 +88,11 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
     async def ListProofs(
         self, request: pb.ListProofsRequest, context: Context
     ) -> pb.ListProofsResponse:
-        return pb.ListProofsResponse(proofs=await proofs.list_proofs(self._pool))
+        found, copies = await proofs.list_proofs(self._pool), self._copies
+        for proof in found:
+            stream = UUID(bytes=proof.origin), proof.channel
+            proof.lacking_buckets.extend(copies.lacking.get(stream, ()))
+        return pb.ListProofsResponse(proofs=found, view=copies.view)
 
     async def ListFigures(
         self, request: pb.ListFiguresRequest, context: Context
@@ -101,8 +117,26 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
         self, request: pb.ReadSnapshotRequest, context: Context
     ) -> AsyncIterator[pb.SnapshotPart]:
         origin, channel = _origin(request.origin), _channel(request.channel)
-        async for part in snapshots.read(self._pool, self._kinds, self._node, origin, channel):
+        shown = _shown(request)
+        async for part in snapshots.read(
+            self._pool, self._kinds, self._node, origin, channel, shown
+        ):
+            if origin == self._node:
+                await self._fill(part.records, shown)
             yield part
+
+    async def _fill(self, entries: Sequence[pb.Entry], shown: Collection[str]) -> None:
+        """Put sections of own records in the place of their hashes: those that are asked for, and
+        that are still what the hash says."""
+        for kind in self._kinds:
+            names = [name for name in kind.sections if named(kind.name, name) in shown]
+            of_kind = [entry for entry in entries if names and entry.kind == kind.name]
+            ids = [UUID(bytes=entry.id) for entry in of_kind]
+            held = await self._reveal(kind.name, ids) if ids else {}
+            for entry in of_kind:
+                for name, section in held.get(UUID(bytes=entry.id), {}).items():
+                    if name in names and entry.sections.get(name) == hash_of(section):
+                        entry.sections[name] = section
 
     async def WriteSnapshot(
         self, requests: AsyncIterator[pb.WriteSnapshotRequest], context: Context
@@ -163,9 +197,11 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
         await conn.execute(
             f"""
             INSERT INTO outbox (channel, kind, id, owner_epoch, version, before, hash, public,
-                                event_id, event_type, event_time, event)
+                                event_id, event_type, event_time, event
+                                {"".join(f", {name}" for name in kind.sections)})
             SELECT $1, $2, record.id, owner_epoch, version, hash, hash, public,
                    event_id, $5, clock_timestamp(), ''
+                   {"".join(f", {name}" for name in kind.sections)}
               FROM {kind.table} record
               JOIN unnest($3::uuid[], $4::uuid[]) AS asked(id, event_id) USING (id)
              WHERE origin = $6
@@ -174,6 +210,13 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
             pb.RecordReasserted.DESCRIPTOR.full_name, self._node,
         )  # fmt: skip
         return len(ids)
+
+
+def _shown(request: pb.ReadLogRequest | pb.ReadSnapshotRequest) -> frozenset[str]:
+    """The sections besides `public` that are asked for, which leave the service for sync alone."""
+    if request.sections and caller.get() != "services/sync":
+        raise AccessDenied(method="sections besides public", caller=caller.get())
+    return frozenset(request.sections)
 
 
 def _origin(node: bytes) -> UUID:

@@ -10,7 +10,7 @@ found, by whoever holds the table, from nothing but the table.
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kit.audit import head_of, keep_head
 from kit.db import Connection, Pool
-from kit.records import MODULUS, Kind, bucket, element, group_hash, record_hash
+from kit.records import MODULUS, NO_SECTIONS, Kind, bucket, element, groups_of, record_hash
 from smartunion.event.v1 import log_pb2
 
 RECOUNT_ROWS = 20_000
@@ -97,7 +97,8 @@ async def recount(
     for kind in kinds:
         if kind.channel != channel:
             continue
-        columns = ", ".join(["id", "owner_epoch", "version", "hash", "public", *kind.fields])
+        names = ["id", "owner_epoch", "version", "hash", "public", *kind.sections, *kind.fields]
+        columns = ", ".join(names)
         restriction = "" if len(buckets) == 256 else "AND bucket(id) = ANY ($2)"
         arguments = [origin] if len(buckets) == 256 else [origin, list(buckets)]
         query = f"SELECT {columns} FROM {kind.table} WHERE origin = $1 {restriction}"
@@ -111,7 +112,8 @@ async def recount(
 def _count(found: Sums, kind: Kind, rows: Iterable[Any]) -> None:
     records, digests = [0] * 256, [0] * 256
     for record, owner_epoch, version, hash_, public, *values in rows:
-        groups = {"public": group_hash(public)}
+        sections = _sections(kind, values) if kind.sections else NO_SECTIONS
+        groups = groups_of(public, sections)
         computed = record_hash(kind.name, record, owner_epoch, version, groups)
         if computed != hash_ or tuple(values) != kind.parse(public):
             found.altered.setdefault(kind.name, []).append(record)
@@ -122,6 +124,13 @@ def _count(found: Sums, kind: Kind, rows: Iterable[Any]) -> None:
     for at in ALL_BUCKETS:
         if records[at]:
             found.add(at, kind.name, records[at], digests[at])
+
+
+def _sections(kind: Kind, values: list[Any]) -> Mapping[str, bytes]:
+    """Take the sections besides `public` off the front of a row's values."""
+    held, values[:] = values[: len(kind.sections)], values[len(kind.sections) :]
+    pairs = zip(kind.sections, held, strict=True)
+    return {name: section for name, section in pairs if section is not None}
 
 
 def turn(next_bucket: int, records: int, rows: int = RECOUNT_ROWS) -> list[int]:

@@ -1,9 +1,13 @@
 """Records: how one is hashed, and what a service declares of each kind that it keeps.
 
-A record's table has the columns origin, id, owner_epoch, version, hash, public, and the fields of
-its section `public` as columns of their own, for queries.  The hash covers the section, and the
-section is kept verbatim: so a copy can be checked, field by field, by those who hold it, and also
-by a version of the software that does not know all its fields.
+A record's table has the columns origin, id, owner_epoch, version, hash, public, one for each
+further section of its kind, and the fields of its section `public` as columns of their own, for
+queries.  The hash covers the sections, and they are kept verbatim: so a copy can be checked, field
+by field, by those who hold it, and also by a version of the software that does not know all its
+fields.
+
+Of a section that somebody may not see, they hold the group hash in its place: 16 bytes, and a
+section is longer.  So the hash of the record is checked without it.
 """
 
 import hashlib
@@ -30,10 +34,33 @@ TRAVELLING = tuple(channel for channel in CHANNELS if channel != LOCAL)
 
 MODULUS = 2**128
 
+SECTIONS = ("personal",)
+"""What a record may have besides `public`, as the columns of the kit's tables call it."""
+
+NO_SECTIONS: Mapping[str, bytes] = {}
+
 
 def group_hash(section: bytes) -> bytes:
     """16 bytes for one section of a record; a salt inside it keeps it from being guessed."""
     return hashlib.blake2b(section, digest_size=16, person=b"section").digest()
+
+
+def is_held(section: bytes | None) -> bool:
+    """Whether this is a section, and not the hash in its place, or none."""
+    return section is not None and len(section) > 16
+
+
+def hash_of(section: bytes) -> bytes:
+    """The group hash of a section, which may stand in its place already."""
+    return group_hash(section) if is_held(section) else section
+
+
+def groups_of(public: bytes, sections: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The group hashes of a record by name, for `record_hash`."""
+    groups = {"public": group_hash(public)}
+    for name, section in sections.items():
+        groups[name] = hash_of(section)
+    return groups
 
 
 def record_hash(
@@ -70,6 +97,8 @@ class Kind:
     parse: Callable[[bytes], tuple[Any, ...]]
     """The values of `fields` in a section `public`.  Raises ValueError if it is none."""
     channel: str = "records"
+    sections: tuple[str, ...] = ()
+    """Its sections besides `public`, some of SECTIONS: held above where a view says so."""
     may: Callable[[UUID, tuple[Any, ...]], bool] = lambda origin, values: True
     """Whether an origin may say this of a record, given the values of `fields`."""
 
@@ -84,8 +113,13 @@ def bucket(record: UUID) -> int:
     return record.bytes[15]
 
 
+def named(kind: str, section: str) -> str:
+    """How views and requests name a section of a kind, such as `members/personal`."""
+    return f"{kind}/{section}"
+
+
 def section_of(message: type[M], section: bytes) -> M:
-    """A section `public`, which has a salt of 16 bytes.  Raises ValueError if it is none."""
+    """A section, which has a salt of 16 bytes.  Raises ValueError if it is none."""
     try:
         public = message.FromString(section)
     except DecodeError:

@@ -3,8 +3,8 @@
 A backup is older than the last entries of the log.  Others hold these entries, and go on from
 them; here their numbers would be given out again.  So the entries come back from the frames, under
 their old numbers, with the records that they assert.  What was announced since the restore moves
-behind them, to be numbered anew.  What never left the node (the personal part of a record) cannot
-come back: such records are listed in `taken_back`, for people.
+behind them, to be numbered anew.  What never left the node (numbers of people, and the sections
+that no view shows above) cannot come back: such records are listed in `taken_back`, for people.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +17,7 @@ from kit.copies import row_of
 from kit.db import Connection, Pool
 from kit.frames import FrameBroken, Line
 from kit.log import COLUMNS, Change, Outbox, run_of
-from kit.records import CERTIFICATE, Kind
+from kit.records import CERTIFICATE, SECTIONS, Kind, hash_of
 from smartunion.event.v1 import log_pb2 as pb
 
 
@@ -150,9 +150,9 @@ class _Restore:
             """
             WITH gone AS (DELETE FROM entries WHERE channel = $1 AND number >= $2 RETURNING *)
             INSERT INTO outbox (channel, kind, id, owner_epoch, version, before, hash, public,
-                                event_id, event_type, event_time, event)
+                                event_id, event_type, event_time, event, personal)
             SELECT channel, kind, id, owner_epoch, version, hash, hash, public,
-                   event_id, event_type, event_time, event
+                   event_id, event_type, event_time, event, personal
               FROM gone WHERE kind <> $3 ORDER BY number
             RETURNING id
             """,
@@ -170,7 +170,7 @@ class _Restore:
         await self._conn.executemany(
             f"""
             INSERT INTO entries (channel, {COLUMNS})
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
             """,
             [
                 (
@@ -178,6 +178,7 @@ class _Restore:
                     entry.owner_epoch, entry.version, entry.hash, entry.public,
                     UUID(bytes=entry.event_id), entry.event_type,
                     entry.event_time.ToDatetime(UTC), entry.event,
+                    *map(entry.sections.get, SECTIONS),
                 )
                 for entry in entries
             ],
@@ -186,6 +187,7 @@ class _Restore:
 
     async def _assert(self, kind: Kind, lines: Sequence[Line]) -> None:
         """Put own records into the states that were lost, except those changed since."""
+        lines = await self._with_held(kind, lines)
         rows = [row for line in lines if (row := _readable(kind, self._node, line))]
         ids = [row[0] for row in rows]
         since = {
@@ -196,8 +198,9 @@ class _Restore:
             )
         }  # fmt: skip
         self._kept |= {(kind.name, row[0]): row[2] for row in rows if row[0] in since}
-        columns = ["id", "owner_epoch", "version", "hash", "public", *kind.fields]
-        types = ["uuid", "int", "bigint", "bytea", "bytea", *kind.fields.values()]
+        columns = ["id", "owner_epoch", "version", "hash", "public", *kind.sections, *kind.fields]
+        types = ["uuid", "int", "bigint", "bytea", "bytea", *["bytea" for _ in kind.sections],
+                 *kind.fields.values()]  # fmt: skip
         arrays = ", ".join(f"${at}::{type_}[]" for at, type_ in enumerate(types, start=2))
         names = ", ".join(columns)
         lost = [row for row in rows if row[0] not in since]
@@ -215,11 +218,29 @@ class _Restore:
         self.found.records += len(changed)
         await self._list(kind, [row["id"] for row in changed], pb.TakenBack.RETURNED)
 
+    async def _with_held(self, kind: Kind, lines: Sequence[Line]) -> Sequence[Line]:
+        """The lines, each with the sections that came back as a hash alone and are here still."""
+        if not kind.sections:
+            return lines
+        held = await self._conn.fetch(
+            f"SELECT id, {', '.join(kind.sections)} FROM {kind.table}"
+            " WHERE origin = $1 AND id = ANY ($2)",
+            self._node, [line.id for line in lines],
+        )  # fmt: skip
+        here = {row["id"]: dict(row) for row in held}
+        return [
+            line._replace(sections={
+                name: own if (own := here.get(line.id, {}).get(name))
+                and hash_of(own) == section else section
+                for name, section in line.sections.items()
+            })
+            for line in lines
+        ]  # fmt: skip
+
     async def _outlive(self, kind: Kind, record: UUID, version: int) -> None:
         """Keep what was decided since the restore, as a newer state than what came back."""
         own: Any = await self._conn.fetchrow(
-            f"SELECT version, hash, public FROM {kind.table} WHERE origin = $1 AND id = $2"
-            " FOR UPDATE",
+            f"SELECT * FROM {kind.table} WHERE origin = $1 AND id = $2 FOR UPDATE",
             self._node, record,
         )  # fmt: skip
         waiting = await self._conn.fetchval(
@@ -230,6 +251,7 @@ class _Restore:
             return
         change = Change(
             kind=kind, id=record, version=version + 1, before=own["hash"], public=own["public"],
+            sections={name: own[name] for name in kind.sections if own[name] is not None},
             event=pb.RecordReasserted(), event_time=datetime.now(UTC),
         )  # fmt: skip
         await self._conn.execute(
@@ -281,4 +303,4 @@ def _readable(kind: Kind, node: UUID, line: Line) -> tuple[Any, ...] | None:
 
 def _line(entry: pb.Entry) -> Line:
     return Line(entry.number, entry.kind, UUID(bytes=entry.id), entry.owner_epoch, entry.version,
-                entry.hash, entry.public)  # fmt: skip
+                entry.hash, entry.public, sections=entry.sections)  # fmt: skip

@@ -29,7 +29,7 @@ from kit.follower import Follower
 from kit.identity import Keys, Verifier
 from kit.limits import Allowances
 from kit.log import Publisher
-from kit.log_service import Figures, LogServicer, no_figures
+from kit.log_service import Figures, LogServicer, Reveal, no_figures, nothing_sealed
 from kit.offices import Offices
 from kit.organizations import Organization
 from kit.records import CHANNELS, LOCAL, Kind
@@ -96,6 +96,8 @@ class Assembly:
     """add_…Servicer_to_server, and the servicer."""
     background: Sequence[Background] = field(default=())
     """Each is called and awaited until the service ends."""
+    reveal: Reveal = nothing_sealed
+    """What makes sections of own records of what is sealed."""
     figures: Figures = no_figures
     """What it counts of each node for people to look at."""
     children: Children | None = None
@@ -135,7 +137,13 @@ async def run(
         if name != OWNER and OWNER in peers:
             background.append(_follower(parts, name).run)
         log_servicer = LogServicer(
-            pool, settings.node, kinds, copies, publisher.wake.set, assembly.figures
+            pool,
+            settings.node,
+            kinds,
+            copies,
+            publisher.wake.set,
+            assembly.figures,
+            assembly.reveal,
         )
         access_servicer = AccessServicer(pool, held, assembly.home.path)
         served = [*assembly.services, (add_LogServiceServicer_to_server, log_servicer),

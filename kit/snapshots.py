@@ -10,15 +10,15 @@ snapshot holds, and the first certificate after it proves the snapshot, whoever 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from uuid import UUID
 
 from kit.copies import Copies
 from kit.db import Connection, Pool
 from kit.errors import InvalidArgument, NotFound
 from kit.frames import Line
-from kit.log import BATCH
-from kit.records import Kind
+from kit.log import BATCH, sections_of
+from kit.records import SECTIONS, Kind
 from smartunion.event.v1 import log_pb2 as pb
 
 PART_BYTES = 512 * 1024
@@ -44,9 +44,13 @@ class SnapshotHeadless(InvalidArgument):
 
 
 async def read(
-    pool: Pool, kinds: Sequence[Kind], node: UUID, origin: UUID, channel: str
-) -> AsyncIterator[pb.SnapshotPart]:
+    pool: Pool, kinds: Sequence[Kind], node: UUID, origin: UUID, channel: str,
+    shown: Collection[str] = (),
+) -> AsyncIterator[pb.SnapshotPart]:  # fmt: skip
     """The head, then the records in parts, all of one moment.
+
+    Args:
+        shown: the sections besides `public` that go with them, as `kit.records.named` names them.
 
     Raises:
         SnapshotUnknown: if nothing of the stream is held here.
@@ -59,13 +63,16 @@ async def read(
         yield pb.SnapshotPart(head=head)
         for kind in kinds:
             if kind.channel == channel:
-                query = f"""SELECT '{kind.name}' AS kind, id, owner_epoch, version, hash, public
+                sections = ", ".join(
+                    name if name in kind.sections else f"NULL::bytea AS {name}" for name in SECTIONS
+                )
+                query = f"""SELECT '{kind.name}' AS kind, id, owner_epoch, version, hash, public,
+                                   {sections}
                               FROM {kind.table} WHERE origin = $1"""
-                async for part in _parts(conn, query, origin):
+                async for part in _parts(conn, shown, query, origin):
                     yield part
-        parked = """SELECT kind, id, owner_epoch, version, hash, public FROM parked
-                     WHERE origin = $1 AND channel = $2"""
-        async for part in _parts(conn, parked, origin, channel):
+        parked = "SELECT * FROM parked WHERE origin = $1 AND channel = $2"
+        async for part in _parts(conn, shown, parked, origin, channel):
             yield part
 
 
@@ -100,15 +107,16 @@ async def _head_of_copies(conn: Connection, origin: UUID, channel: str) -> pb.Sn
 
 
 async def _parts(
-    conn: Connection, query: str, *arguments: object
+    conn: Connection, shown: Collection[str], query: str, *arguments: object
 ) -> AsyncIterator[pb.SnapshotPart]:
     part, size = pb.SnapshotPart(), 0
     async for row in conn.cursor(query, *arguments, prefetch=BATCH):
         part.records.add(
             kind=row["kind"], id=row["id"].bytes, owner_epoch=row["owner_epoch"],
             version=row["version"], hash=row["hash"], public=row["public"],
+            sections=sections_of(row, shown),
         )  # fmt: skip
-        size += 100 + len(row["public"])
+        size += 100 + part.records[-1].ByteSize()
         if size > PART_BYTES:
             yield part
             part, size = pb.SnapshotPart(), 0
@@ -169,4 +177,4 @@ async def head_of(parts: AsyncIterator[pb.SnapshotPart]) -> pb.SnapshotHead:
 
 def _line(entry: pb.Entry, head: pb.SnapshotHead) -> Line:
     return Line(head.number, entry.kind, UUID(bytes=entry.id), entry.owner_epoch, entry.version,
-                entry.hash, entry.public)  # fmt: skip
+                entry.hash, entry.public, sections=entry.sections)  # fmt: skip

@@ -37,12 +37,16 @@ class Kind:
     """Numbers of the fields of the section `public`."""
     channel: str = "records"
     """`down` travels to the nodes below, the others to those above."""
+    sections: tuple[str, ...] = ()
+    """The columns of its sections besides `public`: 16 bytes are a hash, and NULL is no section."""
 
 
 HANDLING = {"voice": 2, "voice_origin": 3, "action": 6, "addressee": 7}
 
 KINDS = (
-    Kind("members", "membership", {"organization": 2, "state": 3}),
+    Kind(
+        "members", "membership", {"organization": 2, "state": 3}, sections=("personal",)
+    ),
     Kind("applications", "membership", {"organization": 2, "state": 3}),
     Kind("cards", "benefits", {"member": 2, "organization": 3, "state": 4, "status_index": 5}),
     Kind("coupons", "benefits", {"programme": 2, "member": 3, "organization": 4, "state": 5}),
@@ -104,13 +108,17 @@ def group_hash(section: bytes) -> bytes:
     return hashlib.blake2b(section, digest_size=16, person=b"section").digest()
 
 
-def record_hash(kind: str, record: UUID, epoch: int, version: int, public: bytes) -> bytes:
+def record_hash(
+    kind: str, record: UUID, epoch: int, version: int, sections: Mapping[str, bytes]
+) -> bytes:
     """BLAKE2b, 16 bytes, personalised `record`, over the id (16 bytes), the epoch (4) and the
-    version (8), the kind with its length (2) before it, and `public` likewise with its group
-    hash; numbers are big-endian."""
+    version (8), the kind with its length (2) before it, and the name of each section likewise with
+    its group hash, in alphabetical order; numbers are big-endian."""
     parts = [record.bytes, epoch.to_bytes(4, "big"), version.to_bytes(8, "big")]
     parts += [len(kind.encode()).to_bytes(2, "big"), kind.encode()]
-    parts += [(6).to_bytes(2, "big"), b"public", group_hash(public)]
+    for name, section in sorted(sections.items()):
+        hash_ = section if len(section) == 16 and name != "public" else group_hash(section)
+        parts += [len(name).to_bytes(2, "big"), name.encode(), hash_]
     return hashlib.blake2b(b"".join(parts), digest_size=16, person=b"record").digest()
 
 
@@ -165,7 +173,7 @@ def _plain(value: Any) -> int | bytes:
 def faults_of(kind: Kind, row: Mapping[str, Any]) -> list[str]:
     """What a row says that does not follow from its section."""
     wrong = []
-    computed = record_hash(kind.table, row["id"], row["owner_epoch"], row["version"], row["public"])
+    computed = hash_of(kind, row)
     if computed != row["hash"]:
         wrong.append(f"hash is {row['hash'].hex()}, its content gives {computed.hex()}")
     try:
@@ -179,13 +187,20 @@ def faults_of(kind: Kind, row: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
+def hash_of(kind: Kind, row: Mapping[str, Any]) -> bytes:
+    """The hash that follows from a row."""
+    held = {name: row[name] for name in ("public", *kind.sections) if row[name] is not None}
+    return record_hash(kind.table, row["id"], row["owner_epoch"], row["version"], held)
+
+
 async def tally(conn: Any, kind: Kind, origin: UUID) -> Tally:
     """Recount the records of one kind and one origin from every row."""
-    columns = ", ".join(["id", "owner_epoch", "version", "hash", "public", *kind.columns])
+    names = ["id", "owner_epoch", "version", "hash", "public", *kind.sections, *kind.columns]
+    columns = ", ".join(names)
     found = Tally()
     for row in await conn.fetch(f"SELECT {columns} FROM {kind.table} WHERE origin = $1", origin):
         epoch, version = row["owner_epoch"], row["version"]
-        computed = record_hash(kind.table, row["id"], epoch, version, row["public"])
+        computed = hash_of(kind, row)
         found.digest = (found.digest + int.from_bytes(computed, "big")) % MODULUS
         found.records[row["id"]] = (epoch, version, computed)
         found.faults += [f"{kind.table}/{row['id']}: {text}" for text in faults_of(kind, row)]

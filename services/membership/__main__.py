@@ -55,9 +55,9 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     officers = Officers(means, parts.offices)
     await officers.appoint_first(settings.first_officers)
     progress = Progress(stop)
-    applications = Applications(means)
+    applications, members = Applications(means), Members(means)
     servicer = MembershipServicer(
-        Organizations(means), applications, Members(means), Reveals(means), officers,
+        Organizations(means), applications, members, Reveals(means), officers,
         Rosters(means, progress),
     )  # fmt: skip
     my_data = MyDataServicer(MyData(means, parts.pool))
@@ -71,6 +71,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
             ),
             (privacy_pb2_grpc.add_MyDataServiceServicer_to_server, my_data),
         ],
+        reveal=members.reveal,
         background=[Importer(means, progress, parts.pool, parts.keyring).run],
     )
 

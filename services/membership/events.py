@@ -1,4 +1,4 @@
-"""What membership announces, and the section `public` of its records: the only way out."""
+"""What membership announces, and the sections of its records: the only way out."""
 
 from collections.abc import Container
 from functools import partial
@@ -11,14 +11,19 @@ from kit.bindings import BINDINGS
 from kit.db import to_uuid
 from kit.log import Change
 from kit.offices import OFFICES
-from kit.records import Kind, section_of
+from kit.records import Kind, hash_of, section_of
 from services.membership.domain import bindings, officers
 from services.membership.domain import members as domain
 from services.membership.domain.bindings import Binding
 from services.membership.domain.members import Application, Member
 from services.membership.domain.officers import Office
 from smartunion.membership.v1 import events_pb2 as pb
-from smartunion.membership.v1.records_pb2 import PublicBinding, PublicOffice, PublicState
+from smartunion.membership.v1.records_pb2 import (
+    PersonalMember,
+    PublicBinding,
+    PublicOffice,
+    PublicState,
+)
 
 OfficeFact = officers.OfficerAppointed | officers.OfficerDismissed
 BindingFact = bindings.IdentityBound | bindings.IdentityUnbound
@@ -82,6 +87,7 @@ def parse(section: bytes, states: Container[int]) -> tuple[UUID, int]:
     return to_uuid(public.organization), state
 
 
+PERSONAL = "personal"
 _FIELDS = {"organization": "uuid", "state": "smallint"}
 APPLICATIONS = Kind(
     name="applications",
@@ -94,6 +100,7 @@ MEMBERS = Kind(
     table="members",
     fields=_FIELDS,
     parse=partial(parse, states=frozenset(domain.MemberState)),
+    sections=(PERSONAL,),
 )
 
 
@@ -107,6 +114,7 @@ def change(record: Application | Member, fact: domain.Fact) -> Change:
         version=header.version,
         before=bytes.fromhex(header.hash) or None,
         public=public_of(record),
+        sections={name: hash_of(one) for name, one in sections_of(record).items()},
         event=announce(fact),
         event_time=fact.occur_time,
     )
@@ -159,3 +167,17 @@ def public_of(record: Application | Member) -> bytes:
         state=record.state,
     )
     return public.SerializeToString(deterministic=True)
+
+
+def sections_of(record: Application | Member) -> dict[str, bytes]:
+    """The sections besides `public`: of a member what those above may be shown.  The same, as long
+    as it says the same; the log holds their hashes alone."""
+    if not isinstance(record, Member) or record.person is None or record.approval_date is None:
+        return {}
+    if not record.personal_salt:
+        return {}
+    personal = PersonalMember(
+        salt=bytes.fromhex(record.personal_salt), full_name=record.person.full_name,
+        approval_date=record.approval_date.isoformat(), approval_number=record.approval_number,
+    )  # fmt: skip
+    return {PERSONAL: personal.SerializeToString(deterministic=True)}

@@ -32,6 +32,7 @@ from services.sync.usecases.directives import Directives
 from services.sync.usecases.down import Down
 from services.sync.usecases.homes import Homes
 from services.sync.usecases.subscribers import Subscribers
+from services.sync.usecases.views import Views
 from services.sync.usecases.watching import Watching
 from smartunion.sync.v1 import directive_pb2_grpc, sync_pb2_grpc
 
@@ -83,7 +84,9 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         sync, own_home(own, settings.public_address, settings.issuer), above=settings.parent
     )
     watching = Watching(sync)
-    directives = Directives(sync)
+    directives, views = Directives(sync), Views(sync)
+    watcher.held = views.report
+    await views.take_up()
     numbering = Numbering(settings.database_url, sync, watching)
     below = Below(watching, numbering, children, parts.carrier)
 
@@ -100,7 +103,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         services=[
             (sync_pb2_grpc.add_SyncServiceServicer_to_server,
              SyncServicer(sync, down, restores, watcher.proofs, watcher.figures, differences,
-                          watching, Subscribers(sync, below), homes,
+                          watching, Subscribers(sync, below), homes, views,
                           nats_url=settings.nats_public_url, stop=stop)),
             (directive_pb2_grpc.add_DirectiveServiceServicer_to_server,
              DirectiveServicer(directives)),
@@ -110,6 +113,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
             healer.run, numbering.run, below.run,
             partial(once, homes.announce), partial(forever, down.hand_down, 2.0),
             partial(forever, directives.receive, 0.5),
+            partial(forever, views.refresh, 0.5),
             partial(
                 free_forever, sync, timedelta(days=settings.keep_days),
                 timedelta(days=settings.detach_days), parent=bool(settings.parent),

@@ -129,7 +129,17 @@ class Differences:
 
 
 LONGEST_PAUSE = 3_600.0
-"""Seconds between two assertions of the same buckets of a stream that travels down, at most."""
+"""Seconds between two assertions of the same buckets of a stream that travels down, or of which
+sections are lacking, at most."""
+
+MOST_LACKING = 10_000
+"""About how many records of a stream are asserted at once because sections of them are lacking."""
+
+LACKING = "sections/"
+"""What a bucket is called under which sections are lacking, before its number."""
+
+_Asked = tuple[StreamKey, set[int], set[bytes], set[int]]
+"""Buckets that differ, records, and buckets that lack sections."""
 
 
 class Healer:
@@ -137,7 +147,7 @@ class Healer:
 
     def __init__(self, sync: Sync, differences: Differences, metadata: Metadata) -> None:
         self._sync, self._differences, self._metadata = sync, differences, metadata
-        self._asked: asyncio.Queue[tuple[StreamKey, set[int], set[bytes]]] = asyncio.Queue()
+        self._asked: asyncio.Queue[_Asked] = asyncio.Queue()
         self._served: dict[tuple[StreamKey, str], tuple[float, float]] = {}
         """When each was served last, and how long the pause after it is."""
 
@@ -145,24 +155,34 @@ class Healer:
         """Serve a want soon; one that follows too closely is passed over, and said again."""
         key = key_of(want.stream)
         buckets = set(want.buckets) if want.buckets and self._due(key, "buckets") else set()
-        ids = set[bytes]()
+        ids, lacking = set[bytes](), set[int]()
         if key.origin != self._sync.own.id:
-            self._sync.wants.add(key, frames=want.frames, buckets=want.buckets, ids=want.ids)
+            self._sync.wants.add(
+                key, frames=want.frames, buckets=want.buckets, ids=want.ids,
+                sections=want.sections,
+            )  # fmt: skip
             if key.channel == DOWN:
                 return  # it goes on to the node above
-        elif want.ids and self._due(key, "ids"):
-            ids = {id_ for id_ in want.ids if len(id_) == 16}
-        if buckets or ids:
-            self._asked.put_nowait((key, buckets, ids))
+        else:
+            if want.ids and self._due(key, "ids"):
+                ids = {id_ for id_ in want.ids if len(id_) == 16}
+            # Before the view is known here, asserting would bring no section.
+            if want.sections and self._sync.shown.above and self._due(key, "sections"):
+                lacking = {bucket for bucket in want.sections if bucket < 256}
+        if buckets or ids or lacking:
+            self._asked.put_nowait((key, buckets, ids, lacking))
 
     def _due(self, key: StreamKey, what: str) -> bool:
-        """Whether a want is served again.  What travels down is asserted without a search, so the
-        pause doubles while the same is wanted: it may be what no assertion heals."""
+        """Whether a want is served again.  What travels down is asserted without a search, and so
+        is a bucket that lacks sections: the pause doubles while the same is wanted, for it may be
+        what no assertion heals."""
         now = monotonic()
         at, pause = self._served.get((key, what), (-LONGEST_PAUSE, REASSERT_EVERY))
         if now - at < pause:
             return False
-        again = key.channel == DOWN and now - at < 2 * pause + REASSERT_EVERY
+        again = (
+            key.channel == DOWN or what.startswith(LACKING)
+        ) and now - at < 2 * pause + REASSERT_EVERY
         longer = min(2 * pause, LONGEST_PAUSE) if again else REASSERT_EVERY
         self._served[key, what] = now, longer
         return True
@@ -170,7 +190,8 @@ class Healer:
     async def run(self) -> None:
         """Until cancelled.  A want that cannot be served now is said again by who wants it."""
         while True:
-            key, buckets, ids = await self._asked.get()
+            key, buckets, ids, lacking = await self._asked.get()
+            await self._assert_lacking(key, lacking)
             whole = set[int]()
             if buckets and key.channel == DOWN:
                 whole = buckets
@@ -181,6 +202,14 @@ class Healer:
                 await self._reassert(key, whole, ids)
             else:
                 self._sync.wants.add(key, ids=ids)
+
+    async def _assert_lacking(self, key: StreamKey, buckets: set[int]) -> None:
+        """Have the own service assert buckets of which sections are lacking above: those that are
+        due, until enough is written at once."""
+        written = 0
+        for bucket in sorted(buckets):
+            if written < MOST_LACKING and self._due(key, f"{LACKING}{bucket}"):
+                written += await self._reassert(key, {bucket}, set())
 
     async def _search(self, key: StreamKey, buckets: set[int]) -> tuple[set[int], set[bytes]]:
         """The records of some buckets to assert again, and the buckets to assert as a whole."""
@@ -194,14 +223,16 @@ class Healer:
         whole = {bucket for bucket in buckets if not search.saw(bucket)}
         return whole, {found.id.bytes for found in search.found if found.heals}
 
-    async def _reassert(self, key: StreamKey, buckets: set[int], ids: set[bytes]) -> None:
-        """Have the own service write records to its log again."""
+    async def _reassert(self, key: StreamKey, buckets: set[int], ids: set[bytes]) -> int:
+        """Have the own service write records to its log again; how many."""
         log = self._differences.logs.get(key.service)
         if log is None or not (buckets or ids):
-            return
+            return 0
         with suppress(grpc.aio.AioRpcError):
             answer = await log.Reassert(
                 log_pb2.ReassertRequest(channel=key.channel, buckets=buckets, ids=ids),
                 metadata=self._metadata, timeout=30,
             )  # fmt: skip
             logger.info("asserted again", extra={"records": answer.records})
+            return answer.records
+        return 0

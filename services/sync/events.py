@@ -7,9 +7,10 @@ from uuid import UUID
 
 from kit.log import Change
 from kit.records import DOWN, Kind, section_of
-from services.sync.domain import Held, Node
+from services.sync.domain import LEVELS, Held, Node
 from services.sync.domain.directives import Directive, Report, State
 from services.sync.domain.homes import Home
+from services.sync.domain.views import View
 from smartunion.sync.v1 import events_pb2, records_pb2
 
 LAST_SECOND = 4_102_444_800
@@ -134,6 +135,74 @@ _REPORTED = {
     State.COMPLETED: events_pb2.DirectiveCompleted,
     State.REFUSED: events_pb2.DirectiveRefused,
 }
+
+
+def parse_view(public: bytes) -> tuple[Any, ...]:
+    """The fields of a section `public` of a view.  Raises ValueError if it is none."""
+    section = section_of(records_pb2.PublicView, public)
+    _check_times(section.effective_seconds, section.create_seconds)
+    for rule in filter(None, section.rules.split(",")):
+        _, level = rule.split(":")
+        LEVELS.index(level)
+    return section.number, section.effective_seconds, section.create_seconds, section.rules
+
+
+VIEWS = Kind(
+    name="views",
+    table="views",
+    fields={
+        "number": "bigint",
+        "effective_seconds": "bigint",
+        "create_seconds": "bigint",
+        "rules": "text",
+    },
+    parse=parse_view,
+    channel=DOWN,
+)
+
+
+def parse_view_report(public: bytes) -> tuple[Any, ...]:
+    """The fields of a section `public` of a report of a view.  Raises ValueError if it is none."""
+    section = section_of(records_pb2.PublicViewReport, public)
+    _check_times(section.report_seconds)
+    return UUID(bytes=section.view), section.report_seconds
+
+
+VIEW_REPORTS = Kind(
+    name="view_reports",
+    table="view_reports",
+    fields={"view": "uuid", "report_seconds": "bigint"},
+    parse=parse_view_report,
+)
+
+
+def drawn_up(view: View) -> Change:
+    """The record of a view, new."""
+    section = records_pb2.PublicView(
+        salt=os.urandom(16), number=view.number,
+        effective_seconds=int(view.effective_time.timestamp()),
+        create_seconds=int(view.create_time.timestamp()),
+        rules=",".join(f"{section}:{level}" for section, level in view.rules.items()),
+    )  # fmt: skip
+    return Change(
+        kind=VIEWS, id=view.id, version=1, before=None,
+        public=section.SerializeToString(deterministic=True),
+        event=events_pb2.ViewIssued(view=view.name), event_time=view.create_time,
+    )  # fmt: skip
+
+
+def held_to(node: UUID, view: View, held: Held | None, *, at: datetime) -> Change:
+    """The record of the view to which this node holds."""
+    salt = records_pb2.PublicViewReport.FromString(held.public).salt if held else os.urandom(16)
+    section = records_pb2.PublicViewReport(
+        salt=salt, view=view.id.bytes, report_seconds=int(at.timestamp())
+    )
+    return Change(
+        kind=VIEW_REPORTS, id=node, version=held.version + 1 if held else 1,
+        before=held.hash if held else None,
+        public=section.SerializeToString(deterministic=True),
+        event=events_pb2.ViewAdopted(view=view.name), event_time=at,
+    )  # fmt: skip
 
 
 def issued(directive: Directive) -> Change:

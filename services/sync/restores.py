@@ -10,7 +10,7 @@ The child dials in all of them.  Nothing is kept of one that was cut: it begins 
 """
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from uuid import UUID
 
 import grpc
@@ -99,7 +99,7 @@ class Restores:
         """
         await self._sync.check_below(key, child)
         try:
-            async for request in self._read(key):
+            async for request in self._read(key, self._sync.shown.here):
                 yield sync_pb2.ReadSnapshotResponse(hash=request.hash, part=request.part)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
@@ -112,7 +112,8 @@ class Restores:
         self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", metadata: Metadata, key: StreamKey
     ) -> None:
         """Send the parent a snapshot of a stream, from the service here that holds its records."""
-        answer = await stub.PushSnapshot(self._read(key), metadata=metadata, timeout=LONGEST)
+        parts = self._read(key, self._sync.shown.above)
+        answer = await stub.PushSnapshot(parts, metadata=metadata, timeout=LONGEST)
         facts = {"origin": str(key.origin), "frame": answer.receipt.frame}
         logger.info("snapshot pushed", extra=facts)
 
@@ -239,10 +240,18 @@ class Restores:
         facts = {"service": key.service, "records": taken.records, "moved": taken.moved}
         logger.warning("taken back", extra=facts)
 
-    async def _read(self, key: StreamKey) -> AsyncIterator[sync_pb2.PushSnapshotRequest]:
-        """The parts of a snapshot as the service of this node holds the records."""
+    async def _read(
+        self, key: StreamKey, shown: Collection[str]
+    ) -> AsyncIterator[sync_pb2.PushSnapshotRequest]:
+        """The parts of a snapshot as the service of this node holds the records.
+
+        Args:
+            shown: the sections besides `public` that go with them.
+        """
         stream = await self._sync.stream(key)  # before: the snapshot has all up to its frame
-        request = log_pb2.ReadSnapshotRequest(origin=key.origin.bytes, channel=key.channel)
+        request = log_pb2.ReadSnapshotRequest(
+            origin=key.origin.bytes, channel=key.channel, sections=shown
+        )
         parts = self._log(key).ReadSnapshot(request, metadata=self._metadata, timeout=LONGEST)
         first = True
         async for part in parts:

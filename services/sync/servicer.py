@@ -20,6 +20,7 @@ from services.sync.differences import Differences
 from services.sync.domain import Node, NodeState, Proof, Stream, StreamKey, Verdict
 from services.sync.domain.directives import Progress, Report
 from services.sync.domain.directives import State as DirectiveState
+from services.sync.domain.views import View
 from services.sync.domain.watching import EventFilter, Subscriber
 from services.sync.restores import Restores
 from services.sync.usecases import Sync, key_of, to_receipt, to_stream
@@ -27,6 +28,7 @@ from services.sync.usecases.directives import Directives, Draft, Overview
 from services.sync.usecases.down import Down, is_from_above
 from services.sync.usecases.homes import Homes
 from services.sync.usecases.subscribers import Subscribers
+from services.sync.usecases.views import Views
 from services.sync.usecases.watching import Watched, Watching
 from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import directive_pb2, directive_pb2_grpc, sync_pb2_grpc
@@ -48,6 +50,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         watching: Watching,
         subscribers: Subscribers,
         homes: Homes,
+        views: Views,
         *,
         nats_url: str,
         stop: asyncio.Event,
@@ -65,6 +68,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         self._down, self._differences = down, differences
         self._watching, self._subscribers, self._nats_url = watching, subscribers, nats_url
         self._homes = homes
+        self._views = views
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
         return to_node(await self._sync.placed())
@@ -201,8 +205,12 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         if caller.get() != f"services/{request.reader}":
             raise AccessDenied(method=f"ReadLog as {request.reader[:50]}", caller=caller.get())
         cursors = {key_of(receipt.stream): receipt.frame for receipt in request.after}
+        shown = self._sync.shown
         found, gaps = await self._sync.read(request.reader, cursors)
-        return pb.ReadLogResponse(frames=found, gaps=[to_stream(key) for key in gaps])
+        return pb.ReadLogResponse(
+            frames=found, gaps=[to_stream(key) for key in gaps], view=shown.name,
+            sections=shown.here,
+        )  # fmt: skip
 
     async def ListKeys(self, request: pb.ListKeysRequest, context: Context) -> pb.ListKeysResponse:
         root, keys = await self._down.keys()
@@ -210,6 +218,22 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         return pb.ListKeysResponse(
             root=root, keys=[to_node_key(key, names.get(key.node)) for key in keys.values()]
         )
+
+    async def CreateView(self, request: pb.CreateViewRequest, context: Context) -> pb.View:
+        call, asked = call_of(request, request.request_id), request.view
+        view = await self._views.create(
+            [(rule.section, rule.level) for rule in asked.rules],
+            _time(asked.effective_time) if asked.HasField("effective_time") else None,
+            call=call,
+        )
+        return to_view(view)
+
+    async def ListViews(
+        self, request: pb.ListViewsRequest, context: Context
+    ) -> pb.ListViewsResponse:
+        page = page_of(request)
+        found, key = await self._views.page(page)
+        return pb.ListViewsResponse(views=map(to_view, found), next_page_token=page.token(key))
 
     async def GetNetwork(self, request: pb.GetNetworkRequest, context: Context) -> pb.Network:
         return await self._network()
@@ -289,9 +313,10 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
             {key: from_proof(proof) for key, proof in proofs.items()},
             self._sync.services,
         )
-        detached = await self._sync.detached()
+        detached, views = await self._sync.detached(), await self._views.reports()
         return pb.Network(
-            nodes=[to_network_node(state, proofs, detached, figures) for state in states],
+            nodes=[to_network_node(state, proofs, detached, figures, views) for state in states],
+            view=self._sync.shown.name,
             levels=by_level([state.node for state in states], figures),
             from_above=[
                 to_stream_proof(stream, proofs, detached)
@@ -392,6 +417,16 @@ def to_directive(overview: Overview, *, parts: bool = True) -> directive_pb2.Dir
     )  # fmt: skip
 
 
+def to_view(view: View) -> pb.View:
+    return pb.View(
+        name=view.name, number=view.number,
+        rules=[
+            pb.View.Rule(section=section, level=level) for section, level in view.rules.items()
+        ],
+        effective_time=view.effective_time, create_time=view.create_time,
+    )  # fmt: skip
+
+
 def to_progress(progress: Progress) -> directive_pb2.DirectiveProgress:
     states = {state.name.lower(): count for state, count in progress.states.items()}
     return directive_pb2.DirectiveProgress(
@@ -440,7 +475,9 @@ def to_network_node(
     proofs: Mapping[StreamKey, log_pb2.Proof],
     detached: Mapping[StreamKey, Sequence[str]],
     figures: Sequence[log_pb2.Figure],
+    views: Mapping[UUID, UUID],
 ) -> pb.NetworkNode:
+    view = views.get(state.node.id)
     return pb.NetworkNode(
         node=to_node(state.node),
         verdict=log_pb2.Verdict.Name(state.verdict),
@@ -458,6 +495,7 @@ def to_network_node(
             for figure in figures
             if figure.origin == state.node.id.bytes
         ],
+        view=f"views/{view}" if view else "",
     )
 
 
@@ -481,7 +519,8 @@ def to_stream_proof(
 ) -> pb.StreamProof:
     return pb.StreamProof(
         service=stream.key.service, head=stream.head, proof=proofs.get(stream.key),
-        detached=detached.get(stream.key),
+        detached=detached.get(stream.key), via=f"nodes/{stream.via}" if stream.via else "",
+        refusals=stream.refusals, refusal=stream.refusal,
     )  # fmt: skip
 
 

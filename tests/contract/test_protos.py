@@ -85,7 +85,8 @@ def of_message(
     for at, field in enumerate(message.field):
         yield f"{message.name}.{field.name}", (*path, 2, at)
     for at, nested in enumerate(message.nested_type):
-        yield from of_message(nested, (*path, 3, at))
+        if not nested.options.map_entry:
+            yield from of_message(nested, (*path, 3, at))
     for at, enum in enumerate(message.enum_type):
         yield from of_enum(enum, (*path, 4, at))
 

@@ -226,6 +226,10 @@ class Changes:
         await self._ask(asked)
         return sync_pb2.RevokeEnrollmentRequest(name=asked.name), by
 
+    async def CreateView(self) -> Asked:  # noqa: N802
+        rule = sync_pb2.View.Rule(section="members/personal", level="province")
+        return sync_pb2.CreateViewRequest(view=sync_pb2.View(rules=[rule])), ""
+
     async def CreateDirective(self) -> Asked:  # noqa: N802
         await self._ask((await self.ConfirmEnrollment())[0])
         directive = directive_pb2.Directive(

@@ -175,6 +175,8 @@ class Member:
     """The day in Beijing from which membership counts."""
     approval_number: str = ""
     """Of the approval document, if a roster gave one."""
+    personal_salt: str = ""
+    """32 hex digits, of the section `personal`; empty if it has none."""
     erase_time: datetime | None = None
     erase_ground: Ground | None = None
 
@@ -239,13 +241,14 @@ class Application:
         return f"applications/{self.id}"
 
     def approve(
-        self, *, by: str, at: datetime, member: UUID, salt: str
+        self, *, by: str, at: datetime, member: UUID, salt: str, personal_salt: str = ""
     ) -> tuple["Application", Member, ApplicationApproved, MemberAdmitted]:
         """The approved application, the member that came of it, and the facts to announce.
 
         Args:
             member: the id for the member.
             salt: the salt for the member, 32 hex digits.
+            personal_salt: that for its section `personal`; empty: it has none.
 
         Raises:
             AlreadyDecided: unless the application is pending.
@@ -263,6 +266,7 @@ class Application:
             organization=self.organization,
             person=self.person,
             approval_date=beijing_date(at),
+            personal_salt=personal_salt,
             at=at,
         )
         approved = ApplicationApproved(
@@ -323,12 +327,13 @@ def admit(
     person: Person | None,
     approval_date: date,
     approval_number: str = "",
+    personal_salt: str = "",
     at: datetime,
 ) -> tuple[Member, MemberAdmitted]:
     """An active member, and the fact to announce."""
     member = Member(
         id=id, header=header, organization=organization, state=MemberState.ACTIVE, person=person,
-        approval_date=approval_date, approval_number=approval_number,
+        approval_date=approval_date, approval_number=approval_number, personal_salt=personal_salt,
     )  # fmt: skip
     fact = MemberAdmitted(
         member=member.name, organization=f"organizations/{organization}", occur_time=at

@@ -1,6 +1,7 @@
 """The tables of applications and members: records, own ones and copies, and details of own ones."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -8,8 +9,10 @@ from kit.authority import Scope
 from kit.db import Connection, Pool
 from kit.headers import Header
 from kit.log import Change
+from kit.records import is_held
 from kit.rows import PATH, RECORD, WITHIN, certificate, columns_of, header_of
 from kit.sealing import Keyring, Sealer
+from services.membership.domain.identity import Person
 from services.membership.domain.members import (
     Application,
     ApplicationNotFound,
@@ -20,7 +23,10 @@ from services.membership.domain.members import (
     MemberState,
 )
 from services.membership.store.people import PERSON, WITH_KEY, opened
-from smartunion.membership.v1.records_pb2 import PublicState
+from smartunion.membership.v1.records_pb2 import PersonalMember, PublicState
+
+PERSONAL = "personal"
+"""The column of the section, or of its hash."""
 
 STATED = f"{RECORD}, record.organization, record.state, {PATH}"
 
@@ -35,7 +41,7 @@ APPLICATION = f"""
 """
 MEMBER = f"""
     SELECT {STATED}, {PERSON}, certificate, approval_date, approval_number,
-           erase_time, erase_ground
+           erase_time, erase_ground, record.personal, personal_salt
       FROM members record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
       {WITH_KEY}
@@ -176,6 +182,13 @@ class Members:
         scope.check(row["path"])
         return self._of(row)
 
+    async def own(self, members: Sequence[UUID]) -> list[Member]:
+        """Some of this node's own."""
+        rows = await self._conn.fetch(
+            f"{MEMBER} WHERE record.origin = $1 AND record.id = ANY ($2)", self._node, members
+        )
+        return [self._of(row) for row in rows]
+
     async def lock(self, member: UUID, *, scope: Scope) -> Member:
         """Like `get`, and holds the row until the transaction ends."""
         return await self.get(member, scope=scope, lock="FOR UPDATE OF record")
@@ -187,14 +200,15 @@ class Members:
             """
             WITH record AS (
                 UPDATE members SET owner_epoch = $3, version = $4, hash = $5, public = $6,
-                       organization = $7, state = $8
+                       organization = $7, state = $8, personal = $9
                  WHERE origin = $1 AND id = $2
             ), admission AS (
-                UPDATE admissions SET erase_time = $9, erase_ground = $10 WHERE member = $2
+                UPDATE admissions SET erase_time = $10, erase_ground = $11 WHERE member = $2
             )
             UPDATE people SET standing = NULL WHERE id = $2
             """,
-            *_columns(member, change), member.erase_time, member.erase_ground,
+            *_columns(member, change), change.sections.get(PERSONAL), member.erase_time,
+            member.erase_ground,
         )  # fmt: skip
 
     async def page(self, path: str, *, after: UUID, limit: int) -> list[Member]:
@@ -237,21 +251,29 @@ class Members:
             """
             WITH record AS (
                 INSERT INTO members (origin, id, owner_epoch, version, hash, public,
-                                     organization, state)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                                     organization, state, personal)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             )
-            INSERT INTO admissions (member, approval_date, approval_number) VALUES ($2, $9, $10)
+            INSERT INTO admissions (member, approval_date, approval_number, personal_salt)
+            VALUES ($2, $10, $11, $12)
             """,
-            *_columns(member, change), member.approval_date, member.approval_number,
+            *_columns(member, change), change.sections.get(PERSONAL), member.approval_date,
+            member.approval_number, member.personal_salt,
         )  # fmt: skip
 
     def _of(self, row: Any) -> Member:
         state = MemberState(row["state"])
+        person = None if state is MemberState.ERASED else opened(self._keyring, row)
+        approval_date, approval_number = row["approval_date"], row["approval_number"] or ""
+        if person is None and is_held(row["personal"]):
+            shown = PersonalMember.FromString(row["personal"])
+            person = Person(full_name=shown.full_name, id_number="")
+            approval_date = date.fromisoformat(shown.approval_date)
+            approval_number = shown.approval_number
         return Member(
             id=row["id"], header=_header(row, self._node), organization=row["organization"],
-            state=state,
-            person=None if state is MemberState.ERASED else opened(self._keyring, row),
-            approval_date=row["approval_date"], approval_number=row["approval_number"] or "",
+            state=state, person=person, approval_date=approval_date,
+            approval_number=approval_number, personal_salt=row["personal_salt"] or "",
             erase_time=row["erase_time"],
             erase_ground=Ground(row["erase_ground"]) if row["erase_ground"] else None,
         )  # fmt: skip
@@ -260,12 +282,17 @@ class Members:
         """Many at once."""
         pairs = zip(members, changes, strict=True)
         await self._conn.copy_records_to_table(
-            "members", columns=COLUMNS, records=[_columns(*pair) for pair in pairs]
+            "members",
+            columns=[*COLUMNS, PERSONAL],
+            records=[(*_columns(*pair), pair[1].sections.get(PERSONAL)) for pair in pairs],
         )
         await self._conn.copy_records_to_table(
             "admissions",
-            columns=["member", "approval_date", "approval_number"],
-            records=[(one.id, one.approval_date, one.approval_number) for one in members],
+            columns=["member", "approval_date", "approval_number", "personal_salt"],
+            records=[
+                (one.id, one.approval_date, one.approval_number, one.personal_salt)
+                for one in members
+            ],
         )
 
 

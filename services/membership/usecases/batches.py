@@ -10,7 +10,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from kit.errors import Refusal
-from kit.headers import Header, new_header
+from kit.headers import Header, new_header, new_salt
 from kit.ids import uuid7
 from kit.log import Change
 from kit.organizations import Organization
@@ -149,7 +149,8 @@ class Batch:
     def _admit(self, row: Sealed, approval: Approval, organization: UUID) -> str:
         member, fact = admit(
             id=row.id, header=self._header(), organization=organization, person=row.entry.person,
-            approval_date=approval.date, approval_number=approval.number, at=self._at,
+            approval_date=approval.date, approval_number=approval.number, personal_salt=new_salt(),
+            at=self._at,
         )  # fmt: skip
         self.members.append(member)
         self.admissions.append(events.change(member, fact))

@@ -1,5 +1,6 @@
 """Applications and the members that come of them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -128,8 +129,9 @@ class Applications:
             if earlier := await store.calls.earlier(call, Application):
                 return replace(earlier, person=application.person)
             approved, member, decision, admission = application.approve(
-                by=call.caller, at=self._means.clock(), member=uuid7(), salt=new_salt()
-            )
+                by=call.caller, at=self._means.clock(), member=uuid7(), salt=new_salt(),
+                personal_salt=new_salt(),
+            )  # fmt: skip
             filer = await self._filer(store, application, call)
             scope.get().check_second(application.name, filer=filer)
             decided, admitted = events.change(approved, decision), events.change(member, admission)
@@ -177,6 +179,14 @@ def _told(application: Application) -> Application:
 class Members:
     def __init__(self, means: Means) -> None:
         self._means = means
+
+    async def reveal(self, kind: str, ids: Sequence[UUID]) -> Mapping[UUID, Mapping[str, bytes]]:
+        """The sections of own records besides `public`, made of what is sealed: of who is erased,
+        none can be."""
+        if kind != events.MEMBERS.name:
+            return {}
+        found = await self._means.reads.members.own(ids)
+        return {member.id: events.sections_of(member) for member in found}
 
     async def get(self, member: UUID) -> Member:
         return await self._means.reads.members.get(member, scope=scope.get())

@@ -284,6 +284,10 @@ class Stream:
     via: UUID | None
     """The neighbour that brings it, a child or, of what travels down, the parent; None for a stream
     of this node."""
+    refusals: int = 0
+    """How much of what `via` brought was not what the origin signed."""
+    refusal: str = ""
+    """Why what it brought last was not taken, or not all of it; empty if it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,6 +403,8 @@ def _lag(pair: tuple[Stream, Proof | None]) -> int:
 def _verdict(stream: Stream, proof: Proof | None) -> Verdict:
     if stream.rewound:
         return Verdict.REWOUND
+    if stream.refusal:
+        return Verdict.DIFFERENT
     if proof is None:
         return Verdict.UNPROVEN
     # Heard of, and yet no certificate for so long: whoever should make them stands still.

@@ -10,7 +10,7 @@ Each reads its cursor, does one transaction, and begins again at its cursor afte
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -107,6 +107,7 @@ class Framer:
     async def _follow(self) -> None:
         cursor = await self._sync.cursor(self._stream)
         while True:
+            shown = self._sync.shown
             answer = await self._log.ReadLog(
                 log_pb2.ReadLogRequest(
                     reader="sync",
@@ -114,13 +115,16 @@ class Framer:
                     after=cursor.number,
                     run=cursor.run,
                     page_size=BATCH,
+                    sections=shown.above,
                 ),
                 metadata=self._metadata,
                 timeout=10,
             )
             self._away = False
             if answer.entries or answer.head:
-                moved = await self._sync.append(self._stream, cursor, answer, key=self._key)
+                moved = await self._sync.append(
+                    self._stream, cursor, answer, key=self._key, view=shown.id
+                )
                 if moved is None:
                     return  # another replica was faster, or frames came back from the parent
                 cursor = moved
@@ -429,6 +433,10 @@ class Watcher:
     ) -> None:
         self._sync, self._metadata = sync, metadata
         self._logs = {name: log_pb2_grpc.LogServiceStub(peer) for name, peer in peers.items()}
+        self._views: dict[str, str] = {}
+        """The view to which each service says that it holds; of one that did not answer none."""
+        self.held: Callable[[], Awaitable[None]] | None = None
+        """Called when all services hold to the view in force."""
 
     async def proofs(self) -> dict[StreamKey, log_pb2.Proof]:
         """What each service says now; nothing for one that does not answer."""
@@ -459,17 +467,29 @@ class Watcher:
             )
         except grpc.aio.AioRpcError as error:
             logger.info("no proofs", extra={"peer": service, "code": error.code().name})
+            self._views.pop(service, None)
             return []
+        self._views[service] = answer.view
         return list(answer.proofs)
 
     async def run(self) -> None:
-        """Every second, remember which buckets of which streams differ here."""
+        """Every second, remember which buckets of which streams differ here, or lack sections."""
         while True:
             await asyncio.sleep(1)
             for key, proof in (await self.proofs()).items():
-                different = proof.verdict == log_pb2.DIFFERENT and proof.different_buckets
-                if different and key.origin != self._sync.own.id:
+                if key.origin == self._sync.own.id:
+                    continue
+                if proof.verdict == log_pb2.DIFFERENT:
                     self._sync.wants.add(key, buckets=proof.different_buckets)
+                self._sync.wants.add(key, sections=proof.lacking_buckets)
+            await self._say_held()
+
+    async def _say_held(self) -> None:
+        """Once all services of the node hold to the view in force, say so."""
+        view = self._sync.shown.name
+        if view and self.held and all(self._views.get(name) == view for name in self._logs):
+            with suppress(*PASSING):
+                await self.held()
 
 
 class Children:

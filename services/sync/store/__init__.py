@@ -13,6 +13,7 @@ from services.sync.domain import Cursor, Held, Invitation, Node, Stream, StreamK
 from services.sync.store.directives import DirectiveReports, Directives
 from services.sync.store.down import TrustedKeys
 from services.sync.store.homes import Homes
+from services.sync.store.views import Sections, ViewReports, Views
 from services.sync.store.watching import Arrivals, Subscribers
 from smartunion.sync.v1 import frame_pb2
 
@@ -273,8 +274,8 @@ class Streams:
     async def list(self) -> list[Stream]:
         rows = await self._conn.fetch(
             """
-            SELECT origin, service, channel, frame, hash, number, head, rewound, via,
-                   clock_timestamp() - heard_time AS heard_age
+            SELECT origin, service, channel, frame, hash, number, head, rewound, via, refusals,
+                   refusal, clock_timestamp() - heard_time AS heard_age
               FROM streams ORDER BY origin, service, channel
             """
         )
@@ -304,9 +305,14 @@ class Streams:
         return await self._conn.fetchrow(query, key.origin, key.service, key.channel)
 
     async def advance(
-        self, frame: frame_pb2.Frame, key: StreamKey, *, run: bytes = b"", verified: bool
-    ) -> None:
-        """Store the next frame of a locked stream, and move its cursor to it."""
+        self, frame: frame_pb2.Frame, key: StreamKey, *, run: bytes = b"", verified: bool,
+        view: UUID | None = None,
+    ) -> None:  # fmt: skip
+        """Store the next frame of a locked stream, and move its cursor to it.
+
+        Args:
+            view: the one by which sections besides `public` were left in it, if it has any.
+        """
         await self._conn.execute(
             """
             WITH moved AS (
@@ -314,22 +320,36 @@ class Streams:
                    SET frame = $4, hash = $6, number = $9, run = $10, head = greatest(head, $9)
                  WHERE origin = $1 AND service = $2 AND channel = $3 AND frame = $4 - 1)
             INSERT INTO frames (origin, service, channel, number, previous_hash, hash,
-                                verified, body)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                                verified, body, view)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $11)
             """,
             key.origin, key.service, key.channel, frame.number, frame.previous_hash, frame.hash,
-            verified, frame.SerializeToString(), frame.last, run,
+            verified, frame.SerializeToString(), frame.last, run, view,
         )  # fmt: skip
 
-    async def store(self, frame: frame_pb2.Frame, key: StreamKey, *, verified: bool) -> None:
+    async def store(
+        self, frame: frame_pb2.Frame, key: StreamKey, *, verified: bool, view: UUID | None = None
+    ) -> None:
+        """Store a frame that was gone; `view` as in `advance`."""
         await self._conn.execute(
             """
             INSERT INTO frames (origin, service, channel, number, previous_hash, hash,
-                                verified, body)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                                verified, body, view)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             """,
             key.origin, key.service, key.channel, frame.number, frame.previous_hash, frame.hash,
-            verified, frame.SerializeToString(),
+            verified, frame.SerializeToString(), view,
+        )  # fmt: skip
+
+    async def refuse(self, key: StreamKey, refusal: str, times: int = 1) -> None:
+        """Remember that what was brought of a stream is not what its origin signed, or, with an
+        empty reason, that it is now."""
+        await self._conn.execute(
+            """
+            UPDATE streams SET refusal = $4, refusals = refusals + $5
+             WHERE origin = $1 AND service = $2 AND channel = $3 AND (refusal <> '' OR $5 > 0)
+            """,
+            key.origin, key.service, key.channel, refusal, times if refusal else 0,
         )  # fmt: skip
 
     async def hear(
@@ -350,6 +370,10 @@ class Streams:
             [key.channel for key, _, _ in heads], [head for _, head, _ in heads],
             [age for _, _, age in heads], via, bytes(32),
         )  # fmt: skip
+
+    async def forgive(self, refusal: str) -> None:
+        """Nothing that was refused for this reason is waited for any more."""
+        await self._conn.execute("UPDATE streams SET refusal = '' WHERE refusal = $1", refusal)
 
     async def rewind(self, key: StreamKey, rewound: bool) -> None:
         """Show whether the frames that come do not continue what is stored."""
@@ -577,6 +601,9 @@ class Store:
         self.trusted_keys = TrustedKeys(conn)
         self.directives = Directives(conn)
         self.directive_reports = DirectiveReports(conn)
+        self.views = Views(conn)
+        self.view_reports = ViewReports(conn)
+        self.sections = Sections(conn)
         self.subscribers = Subscribers(conn)
         self.outbox = Outbox(conn)
         self.calls = Calls(conn, keyring)
@@ -587,4 +614,5 @@ def _stream(row: Any) -> Stream:
         key=StreamKey(row["origin"], row["service"], row["channel"]),
         frame=row["frame"], hash=row["hash"], number=row["number"], head=row["head"],
         heard_age=row["heard_age"], rewound=row["rewound"], via=row["via"],
+        refusals=row["refusals"], refusal=row["refusal"],
     )  # fmt: skip

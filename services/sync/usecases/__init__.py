@@ -33,6 +33,7 @@ from kit.sealing import Keyring
 from kit.trust import NodeKey
 from services.sync import domain
 from services.sync.domain import UNKNOWN_RUN, Cursor, Invitation, Node, Stream, StreamKey
+from services.sync.domain.views import NOTHING, Shown
 from services.sync.events import joined
 from services.sync.store import Store
 from smartunion.event.v1 import log_pb2
@@ -45,6 +46,9 @@ PUSH_BYTES = 768 * 1024
 
 READ_BYTES = 4 * 2**20
 """About how much one answer to a reader carries."""
+
+SECTION_ALTERED = "SECTION_ALTERED"
+"""Why a row of a section was not taken: it is not what the skeleton of its frame says."""
 
 WANT_AGE = 5.0
 """Seconds after which a want that was not repeated is forgotten."""
@@ -71,11 +75,14 @@ class Wants:
 
     def add(
         self, key: StreamKey, *, frames: Iterable[int] = (), buckets: Iterable[int] = (),
-        ids: Iterable[bytes] = (),
+        ids: Iterable[bytes] = (), sections: Iterable[int] = (),
     ) -> None:  # fmt: skip
         """Say it again to keep it alive."""
         now = monotonic()
-        for name, items in (("frames", frames), ("buckets", buckets), ("ids", ids)):
+        said: dict[str, Iterable[int | bytes]] = {
+            "frames": frames, "buckets": buckets, "ids": ids, "sections": sections,
+        }  # fmt: skip
+        for name, items in said.items():
             self._said |= {(key, name, item): now for item in items}
 
     def alive(self) -> dict[StreamKey, sync_pb2.Want]:
@@ -120,6 +127,8 @@ class Sync:
         self._admit, self._nats_url, self.committed, self.clock = admit, nats_url, wake, clock
         self._signer = signer
         self.services = services
+        self.shown = NOTHING
+        """What the view in force shows here and above: kept up to date by `views.Views`."""
         self.wants = Wants()
         self.stored: list[Callable[[set[str]], None]] = []
         """Called with the services of which frames were stored, after each commit."""
@@ -273,7 +282,7 @@ class Sync:
 
     async def append(
         self, stream: StreamKey, cursor: Cursor, read: log_pb2.ReadLogResponse, *,
-        key: Ed25519PrivateKey,
+        key: Ed25519PrivateKey, view: UUID | None = None,
     ) -> Cursor | None:  # fmt: skip
         """Make frames of what was read of an own log behind a cursor; the new cursor.
 
@@ -281,6 +290,9 @@ class Sync:
         does not tell: frames that came back from the parent may end at the same one.
 
         The frames are committed before they are sent: what was made is sent, also after a crash.
+
+        Args:
+            view: the one by which sections besides `public` were asked for.
         """
         async with self.transaction() as store:
             row = await store.streams.lock(stream, via=None)
@@ -289,7 +301,10 @@ class Sync:
             number, hash_ = row["frame"], row["hash"]
             for part in frames.split(read.entries):
                 frame = frames.make(to_stream(stream), number + 1, hash_, part, key)
-                await store.streams.advance(frame, stream, run=read.run, verified=True)
+                await store.streams.advance(
+                    frame, stream, run=read.run, verified=True,
+                    view=view if frames.has_others(frame) else None,
+                )  # fmt: skip
                 number, hash_, cursor = frame.number, frame.hash, Cursor(frame.last, read.run)
             await store.streams.hear([(stream, read.head, timedelta(0))], via=None)
         if read.entries:
@@ -312,7 +327,10 @@ class Sync:
                 try:
                     await self._store_frame(store, child, nodes, held, frame)
                 except (domain.FrameRejected, domain.OriginForeign) as refusal:
-                    refused[key_of(frame.stream)] = refusal.reason  # the other streams go on
+                    key = key_of(frame.stream)
+                    refused[key] = refusal.reason  # the other streams go on
+                    if isinstance(refusal, domain.FrameRejected):
+                        await store.streams.refuse(key, refusal.reason)
                     facts = {"child": str(child), "reason": refusal.reason}
                     logger.error("frame refused", extra=facts)
             told = {key_of(head.stream): head for head in heads}
@@ -388,18 +406,38 @@ class Sync:
             frames.check(frame, origin.public_key if origin else None)
         except frames.FrameBroken as broken:
             raise domain.FrameRejected(number=frame.number, part=str(broken)) from None
-        verified = origin is not None
+        verified, shown = origin is not None, self.shown
+        refusal = row["refusal"]
+        if refusal != SECTION_ALTERED or frames.has_others(frame):
+            wrong = self._sift(frame, shown)
+            if wrong or refusal:
+                refusal = SECTION_ALTERED if wrong else ""
+                await store.streams.refuse(key, refusal, wrong)
+        view = shown.id if frames.has_others(frame) else None
         if frame.number == row["frame"] + 1 and frame.previous_hash == row["hash"]:
-            await store.streams.advance(frame, key, verified=verified)
-            held[key] = {"frame": frame.number, "hash": frame.hash}
+            await store.streams.advance(frame, key, verified=verified, view=view)
+            held[key] = {"frame": frame.number, "hash": frame.hash, "refusal": refusal}
         elif frame.number == row["frame"] + 1:
             await store.streams.rewind(key, True)
         else:
-            await self.refill(store, key, row, frame, verified=verified)
+            await self.refill(store, key, row, frame, verified=verified, view=view)
+
+    def _sift(self, frame: frame_pb2.Frame, shown: Shown) -> int:
+        """Keep of a frame the sections that the view shows here, as its origin signed them; how
+        many rows are not."""
+        try:
+            wrong = frames.strip(frame, shown.here)
+        except frames.FrameBroken as broken:
+            raise domain.FrameRejected(number=frame.number, part=str(broken)) from None
+        if wrong:
+            facts = {"origin": str(UUID(bytes=frame.stream.origin)), "rows": wrong}
+            logger.error("section altered on the way", extra=facts)
+        return wrong
 
     async def refill(
-        self, store: Store, key: StreamKey, row: Any, frame: frame_pb2.Frame, *, verified: bool
-    ) -> None:
+        self, store: Store, key: StreamKey, row: Any, frame: frame_pb2.Frame, *, verified: bool,
+        view: UUID | None = None,
+    ) -> None:  # fmt: skip
         """A frame at or before the cursor: known, or gone from storage and sent again."""
         held = await store.frames.hash(key, frame.number)
         if held is None and frame.number == row["frame"]:
@@ -408,7 +446,7 @@ class Sync:
         if expected is not None and expected != frame.hash:
             await store.streams.rewind(key, True)
         elif await store.frames.hash(key, frame.number) is None:
-            await store.streams.store(frame, key, verified=verified)
+            await store.streams.store(frame, key, verified=verified, view=view)
 
     async def read(
         self, reader: str, cursors: Mapping[StreamKey, int]
@@ -475,7 +513,11 @@ class Sync:
                 elif not whole:
                     missing = await store.frames.missing(stream.key, after, stream.frame)
                     self.wants.add(stream.key, frames=missing)
-        return fitting(found, most), freed, streams
+        fit = fitting(found, most)
+        for frame in fit:
+            with suppress(frames.FrameBroken):
+                frames.strip(frame, self.shown.above)  # what is stored here may be more
+        return fit, freed, streams
 
     async def lost(self, key: StreamKey) -> None:
         """An own log does not continue what was framed of it: show it, here and above."""

@@ -236,6 +236,7 @@ class Down:
             if key.channel != DOWN or key.origin not in above:
                 raise frames.FrameBroken("origin")
             frames.check(frame, above[key.origin].public_key)
+            frames.strip(frame, ())
         except frames.FrameBroken as broken:
             facts = {"origin": str(key.origin), "reason": str(broken)}
             return logger.error("frame from above refused", extra=facts)

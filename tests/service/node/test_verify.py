@@ -26,17 +26,21 @@ RANDOM = Random(51)
 
 
 def a_member(organization: UUID = CHENGDU, state: int = 1) -> tuple[Any, ...]:
-    """origin, id, owner_epoch, version, hash, public, organization, state."""
+    """origin, id, owner_epoch, version, hash, public, organization, state, personal."""
     section = records_pb2.PublicState(
         salt=RANDOM.randbytes(16), organization=organization.bytes, state=state
     )
     public, id_ = section.SerializeToString(), UUID(int=RANDOM.getrandbits(128))
-    hash_ = record_hash("members", id_, 1, 1, {"public": group_hash(public)})
-    return CITY, id_, 1, 1, hash_, public, organization, state
+    personal = b"salt of 16 bytes" + id_.bytes
+    groups = {"public": group_hash(public), "personal": group_hash(personal)}
+    hash_ = record_hash("members", id_, 1, 1, groups)
+    return CITY, id_, 1, 1, hash_, public, organization, state, personal
 
 
 MEMBERS = [a_member() for _ in range(20)]
-INSERT = "INSERT INTO members VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+INSERT = "INSERT INTO members VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+BARE = [(*row[:-1], group_hash(row[-1])) for row in MEMBERS[:10]]
+"""Of these members, the nation is not shown the section `personal`."""
 
 
 class Network:
@@ -92,9 +96,9 @@ async def databases(
 @pytest.fixture
 async def network(databases: tuple[Network, list[Any]]) -> Network:
     network, tables = databases
-    for conn in tables:
+    for conn, members in zip(tables, ([*BARE, *MEMBERS[10:]], MEMBERS), strict=True):
         await conn.execute("DELETE FROM members")
-        await conn.executemany(INSERT, MEMBERS)
+        await conn.executemany(INSERT, members)
     return network
 
 
@@ -126,6 +130,7 @@ async def test_true_copies_and_a_true_report_differ_in_nothing(network: Network)
          "is not the owner's"),
         ("UPDATE members SET origin = '00000000-0000-0000-0000-000000000003' WHERE id = $1",
          "which does not lie below"),
+        ("UPDATE members SET personal = decode(repeat('00', 16), 'hex') WHERE id = $1", "gives"),
     ],
 )  # fmt: skip
 async def test_planted_damage_is_found(network: Network, damage: str, said: str) -> None:
@@ -136,11 +141,11 @@ async def test_planted_damage_is_found(network: Network, damage: str, said: str)
 
 
 async def test_a_copy_that_agrees_with_itself_alone_is_found(network: Network) -> None:
-    *_, public, _, state = a_member(organization=NATION)
+    *_, public, _, state, _ = a_member(organization=NATION)
     id_ = MEMBERS[3][1]
     hash_ = record_hash("members", id_, 1, 1, {"public": group_hash(public)})
     await network.nation.execute("DELETE FROM members WHERE id = $1", id_)
-    await network.nation.execute(INSERT, CITY, id_, 1, 1, hash_, public, NATION, state)
+    await network.nation.execute(INSERT, CITY, id_, 1, 1, hash_, public, NATION, state, None)
     code, output = await recount(network.endpoints)
     assert "has another content in the same version" in output
     assert code == 1

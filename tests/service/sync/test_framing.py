@@ -1,6 +1,7 @@
 """An own log becomes frames, also where frames of an earlier life come back in between."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -8,13 +9,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import db, frames
-from kit.ids import uuid7
+from kit.ids import utc_now, uuid7
+from kit.records import group_hash
 from kit.sealing import FileKeys, Keyring
 from kit.server import KIT_MIGRATIONS
 from node import databases
 from services.sync.__main__ import MIGRATIONS
 from services.sync.domain import Cursor, Node, StreamKey
+from services.sync.domain.views import Shown, View
 from services.sync.usecases import Sync, to_stream
+from services.sync.usecases.views import Views
 from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import frame_pb2
 
@@ -93,6 +97,43 @@ async def test_a_log_is_not_read_on_by_what_it_took_back_before_more_frames_came
     await sync.adopt(LOG, [made(common, 5)])
     await sync.resume(stream, run=LATER_RUN)
     assert (await sync.cursor(LOG)).run != LATER_RUN
+
+
+SECTION = b"salt of 16 bytes" + b"and a name"
+OPEN = View(
+    id=uuid7(), origin=uuid7(), number=1, effective_time=utc_now(), create_time=utc_now(),
+    rules={"things/personal": "province"},
+)  # fmt: skip
+
+
+async def sent(sync: Sync) -> list[frame_pb2.Frame]:
+    found, _, _ = await sync.next_push({}, {})
+    return found
+
+
+def personal(frame: frame_pb2.Frame) -> list[bytes]:
+    return [line.sections["personal"] for line in frames.lines(frame)]
+
+
+async def test_the_parent_is_sent_no_section_that_the_view_does_not_show_there(sync: Sync) -> None:
+    """Also in the moment before the frames that are stored here are narrowed."""
+    asked = read(1, 3, RUN)
+    for entry in asked.entries:
+        entry.sections["personal"], entry.event_id = SECTION, uuid7().bytes
+    sync.shown = Shown(OPEN, frozenset(), frozenset({"things/personal"}))
+    await sync.append(LOG, await sync.cursor(LOG), asked, key=KEY, view=OPEN.id)
+    [frame] = await sent(sync)
+    assert personal(frame) == [SECTION] * 3
+    sync.shown = Shown(replace(OPEN, id=uuid7()))
+    [less] = await sent(sync)
+    assert personal(less) == [group_hash(SECTION)] * 3 and less.hash == frame.hash
+    async with sync.look() as store:
+        assert [frame] == [frame_pb2.Frame.FromString(b) for b in await store.frames.some(LOG, [1])]
+    await Views(sync).refresh()
+    async with sync.look() as store:
+        [body] = await store.frames.some(LOG, [1])
+    assert SECTION not in body and personal(frame_pb2.Frame.FromString(body)) == personal(less)
+    frames.check(frame_pb2.Frame.FromString(body), OWN.public_key)
 
 
 async def test_a_channel_that_was_never_used_is_no_stream(sync: Sync) -> None:
