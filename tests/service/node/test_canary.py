@@ -20,6 +20,7 @@ from kit import frames
 from node.network import NODE_UP, Node, Seat
 from node.services import OFFICERS, is_healthy
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
+from smartunion.membership.v1 import identity_pb2, identity_pb2_grpc
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.notify.v1 import notify_pb2, notify_pb2_grpc
 from smartunion.sync.v1 import frame_pb2
@@ -31,7 +32,7 @@ from tests.service.node.nodes import ROOT, write_config
 STREET = "organizations/510104017"
 NAME, PHONE, SAID = "瓯阳鱻彧", "19377730951", "厂里瞒报矽肺病例七起"
 """A name and words that nothing else holds."""
-ID_NUMBERS = [an_id_number(number) for number in range(770_001, 770_008)]
+ID_NUMBERS = [an_id_number(number) for number in range(770_001, 770_010)]
 """One for each door: a person comes once."""
 BAD_ID_NUMBER = ID_NUMBERS[0][:-1] + ("1" if ID_NUMBERS[0][-1] != "1" else "2")
 WORDS = [NAME, PHONE, SAID, *(number[:17] for number in ID_NUMBERS)]
@@ -148,7 +149,8 @@ async def come(house: House) -> str:
     request = applying(ID_NUMBERS[0])
     applied = await house.ask(membership, request)
     assert (await house.ask(membership, request)).name == applied.name
-    approved = await house.ask(membership, pb.ApproveApplicationRequest(name=applied.name))
+    approving = pb.ApproveApplicationRequest(name=applied.name)
+    approved = await house.ask(membership, approving, by="officers/deputy")
     other = await house.ask(membership, applying(ID_NUMBERS[1]))
     reason = f"{NAME}（{PHONE}）材料不全"
     await house.ask(membership, pb.RejectApplicationRequest(name=other.name, reason=reason))
@@ -160,9 +162,20 @@ async def come(house: House) -> str:
         applying(ID_NUMBERS[2], name=f"{NAME}\x00"),
         pb.SearchMembersRequest(id_number=BAD_ID_NUMBER),
         pb.RejectApplicationRequest(name=other.name, reason=reason),
-        pb.ApproveApplicationRequest(name=applied.name),
+        approving,
     ):  # fmt: skip
         await house.refused(membership, bad)
+    identity = identity_pb2_grpc.IdentityServiceStub(house.node.to["membership"])
+    own = pb.Person(full_name=NAME, id_number=ID_NUMBERS[7], phone=PHONE)
+    asking = identity_pb2.CreateMyApplicationRequest(
+        parent=STREET, person=own, request_id=str(uuid4())
+    )
+    await house.ask(identity, asking, by="persons/somebody")
+    for wrong in (ID_NUMBERS[8], BAD_ID_NUMBER):
+        binding = identity_pb2.BindIdentityRequest(full_name=NAME, id_number=wrong)
+        await house.refused(identity, binding, by="persons/somebody")
+    binding.id_number = ID_NUMBERS[0]
+    await house.ask(identity, binding, by="persons/the-worker")
     found = await house.ask(membership, pb.SearchMembersRequest(id_number=ID_NUMBERS[0]))
     assert [one.name for one in found.members] == [approved.member]
 
