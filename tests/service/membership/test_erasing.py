@@ -9,8 +9,11 @@ import grpc
 from openpyxl import load_workbook
 
 from kit.db import Database
+from kit.records import groups_of, hash_of, record_hash
 from kit.sealing import FileKeys, Keyring
+from services.membership.events import sections_of
 from services.membership.store import Store
+from services.membership.store.members import Members
 from smartunion.membership.v1 import identity_pb2
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import a_roster
@@ -61,6 +64,32 @@ async def test_who_has_left_is_a_member_no_more_and_may_join_again(membership: D
     listed = await membership.ask(pb.ListMembersRequest(parent=membership.county))
     assert not listed.members
     assert (await admitted(membership)).member != member
+
+
+async def test_of_who_is_erased_no_section_can_be_made_for_those_above(membership: Desk) -> None:
+    member = key((await admitted(membership)).member)
+    keys = FileKeys(membership.settings.secrets / "data.key")
+
+    async def made() -> dict[str, bytes]:
+        keyring = await Keyring.open(membership.pool, keys)
+        members = Members(membership.pool, keyring, membership.settings.node)
+        [found] = await members.own([member])
+        return sections_of(found)
+
+    async def logged() -> bytes | None:
+        row = await membership.pool.fetchrow("SELECT * FROM members WHERE id = $1", member)
+        assert row is not None
+        held = groups_of(row["public"], {"personal": row["personal"]} if row["personal"] else {})
+        assert row["hash"] == record_hash("members", member, 1, row["version"], held)
+        personal: bytes | None = row["personal"]
+        return personal
+
+    section = (await made())["personal"]
+    assert "张三".encode() in section and await logged() == hash_of(section)
+    await end(membership, f"members/{member}")
+    assert (await made())["personal"] == section and await logged() == hash_of(section)
+    await erase(membership, f"members/{member}")
+    assert await made() == {} and await logged() is None
 
 
 async def test_the_data_of_a_member_is_not_erased_while_it_is_needed(membership: Desk) -> None:
