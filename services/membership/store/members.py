@@ -231,6 +231,7 @@ class Members:
             f"""
             {MEMBER}
              WHERE record.origin = $1 AND {WITHIN} AND person.id_index = $3
+               AND (person.standing IS NULL OR person.standing IS NOT NULL) -- for its two indexes
                AND record.state <> $4
              ORDER BY record.id
             """,
