@@ -53,17 +53,17 @@ def a_request(desk: Desk, method: str, application: str, roster: str) -> Any:
         "ApproveApplication": application, "RejectApplication": application,
         "GetMember": f"members/{UUID(int=1)}", "ListRosterRows": roster, "CommitRoster": roster,
         "DiscardRoster": roster, "DismissOfficer": f"offices/{UUID(int=1)}",
-        "RevealPerson": application,
+        "RevealPerson": application, "EndMembership": f"members/{UUID(int=1)}",
+        "EraseMember": f"members/{UUID(int=1)}",
     }  # fmt: skip
     if method == "CreateApplication":
         return desk.an_application(2)
     if method == "SearchMembers":
         return pb.SearchMembersRequest(id_number=desk.id_number(1))
     request = getattr(pb, f"{method}Request")()
-    if "reason" in request.DESCRIPTOR.fields_by_name:
-        request.reason = "材料不全"
-    if method == "RevealPerson":
-        request.purpose = "核对"
+    given = {"reason": "材料不全", "purpose": "核对", "ground": pb.Member.PURPOSE_ENDED}
+    for field in given.keys() & request.DESCRIPTOR.fields_by_name.keys():
+        setattr(request, field, given[field])
     if method == "AppointOfficer":
         request.office.CopyFrom(pb.Office(holder=f"officers/{uuid4()}", role=pb.Office.RIGHTS))
     if method == "CreateRoster":
