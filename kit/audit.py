@@ -35,7 +35,7 @@ MOST_NAMES = 100
 END = 2**62
 """Behind all rows."""
 
-_NAME = re.compile(r"[a-z_]+/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_NAME = re.compile(r"[a-z_]+/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 COLUMNS = "number, time, caller, method, office, path, names, request_id, purpose, hash"
 
 
@@ -105,7 +105,7 @@ def _names_in(message: Message) -> Iterator[str]:
             if isinstance(one, Message):
                 yield from _names_in(one)
             elif isinstance(one, str) and _NAME.fullmatch(one):
-                yield one
+                yield one.lower()  # A UUID may come in capitals, and is the same.
 
 
 async def record(conn: "Connection", act: Act) -> tuple[str, ...] | None:

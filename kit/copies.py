@@ -40,6 +40,9 @@ RECOUNT_EVERY = 10.0
 LOOK_EVERY = 5.0
 """Seconds between two looks for sections that are lacking, while any may be."""
 
+LOOK_SELDOM = 300.0
+"""The same, while the same ones are lacking for long."""
+
 
 class CursorMoved(Exception):
     """Another replica of this service has applied the frame; begin again at its cursor."""
@@ -67,7 +70,7 @@ class Copies:
         """The view to which all copies hold: what it does not show is deleted from them."""
         self.lacking: Mapping[tuple[UUID, str], Sequence[int]] = {}
         """The buckets with records of which a section that is shown is not held, by stream."""
-        self._doubt, self._looked = True, 0.0
+        self._doubt, self._looked, self._pause = True, 0.0, LOOK_EVERY
 
     async def run(self) -> None:
         """Until cancelled.  What passes by itself is survived by beginning again."""
@@ -77,7 +80,7 @@ class Copies:
             try:
                 more = await self.step()
                 away = False
-                if self._doubt and monotonic() - self._looked > LOOK_EVERY:
+                if self._doubt and monotonic() - self._looked > self._pause:
                     await self._look()
                 if monotonic() - recounted > RECOUNT_EVERY:
                     recounted = monotonic()
@@ -138,13 +141,18 @@ class Copies:
                 if named(kind.name, section) not in shown:
                     await sections.forget(self._pool, kind, section, self.node)
         await sections.forget_parked(self._pool, shown)
-        self.view, self._doubt, self._looked = view, True, 0.0
+        self.view, self._doubt, self._looked, self._pause = view, True, 0.0, LOOK_EVERY
 
     async def _look(self) -> None:
         """See of which records a section is lacking that is shown."""
         self._doubt = False
         kinds = list(self._kinds.values())
-        self.lacking = await sections.lacking(self._pool, kinds, self.shown, self.node)
+        found = await sections.lacking(self._pool, kinds, self.shown, self.node)
+        same = (
+            bool(found) and found == self.lacking
+        )  # it may never come: it is asked for less often
+        self._pause = min(2 * self._pause, LOOK_SELDOM) if same else LOOK_EVERY
+        self.lacking = found
         self._doubt, self._looked = self._doubt or bool(self.lacking), monotonic()
 
     async def _apply_all(self, frames: Sequence[frame_pb2.Frame]) -> bool:

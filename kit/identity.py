@@ -171,6 +171,8 @@ class Identity:
     """When they logged in, in the same way; 0 if the issuer does not say."""
     acr: str = ""
     """How well, in the issuer's words (`acr`); empty if it does not say."""
+    person: str = ""
+    """Whom the token named, if that person is bound to `name`; else empty."""
 
     def check_step_up(self, strong: Collection[str], *, at: float) -> None:
         """Raises InsufficientUserAuthentication unless they logged in a moment ago, and well.

@@ -128,6 +128,8 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
     async def _fill(self, entries: Sequence[pb.Entry], shown: Collection[str]) -> None:
         """Put sections of own records in the place of their hashes: those that are asked for, and
         that are still what the hash says."""
+        if not shown:
+            return
         for kind in self._kinds:
             names = [name for name in kind.sections if named(kind.name, name) in shown]
             of_kind = [entry for entry in entries if names and entry.kind == kind.name]

@@ -178,7 +178,8 @@ class _Restore:
                     entry.owner_epoch, entry.version, entry.hash, entry.public,
                     UUID(bytes=entry.event_id), entry.event_type,
                     entry.event_time.ToDatetime(UTC), entry.event,
-                    *map(entry.sections.get, SECTIONS),
+                    *(hash_of(one) if (one := entry.sections.get(name)) else None
+                      for name in SECTIONS),
                 )
                 for entry in entries
             ],
@@ -231,7 +232,7 @@ class _Restore:
         return [
             line._replace(sections={
                 name: own if (own := here.get(line.id, {}).get(name))
-                and hash_of(own) == section else section
+                and hash_of(own) == hash_of(section) else section
                 for name, section in line.sections.items()
             })
             for line in lines

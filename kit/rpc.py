@@ -426,10 +426,16 @@ class Gate:
         self._allowances.take(found.name, "neighbours" if is_neighbour(found.name) else rule.sort)
         if found.name.startswith("persons/") and rule.access != access_pb2.PERSON:
             member = await self._bindings.member(found.name)
-            found = replace(found, name=member) if member else found
+            found = replace(found, name=member, person=found.name) if member else found
         if found.name.partition("/")[0] not in _PREFIXES.get(rule.access, ()):
             raise AccessDenied(method=method, caller=found.name)
         return found
+
+    async def confirm(self, method: str, who: Identity) -> None:
+        """Before each answer of a call that lasts.  Raises AccessDenied unless the person who calls
+        is the member still."""
+        if who.person and await self._bindings.member(who.person) != who.name:
+            raise AccessDenied(method=method, caller=who.person)
 
     def check_step_up(self, who: Identity) -> None:
         """Raises InsufficientUserAuthentication unless they logged in a moment ago, and well."""
@@ -612,6 +618,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
                     else:  # what it holds ends with the call
                         async with _until_expiry(who), aclosing(answers):
                             async for answer in answers:
+                                await self._gate.confirm(method, who)
                                 _check_decided(method, guarded)
                                 if guarded:
                                     guarded.confirm()

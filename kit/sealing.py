@@ -257,10 +257,15 @@ async def rewrap(conn: Connection, provider: KeyProvider) -> int:
     Raises:
         KeyAway: if a key is needed that the provider has not; then none is retired.
     """
-    await conn.execute("INSERT INTO keks (id) VALUES ($1) ON CONFLICT DO NOTHING", provider.current)
+    await conn.execute(
+        "INSERT INTO keks (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET retired = false",
+        provider.current,
+    )
     done = await _rewrap(conn, provider)
     async with conn.transaction():
-        await conn.execute("DELETE FROM keks WHERE id <> $1", provider.current)
+        await conn.execute(
+            "UPDATE keks SET retired = true WHERE id <> $1 AND NOT retired", provider.current
+        )
         return done + await _rewrap(conn, provider)
 
 
@@ -308,7 +313,7 @@ async def _inserted(conn: "Connection | Pool", rows: Sequence[KeyRow]) -> list[K
     found = await conn.fetch(
         """
         WITH held AS (
-            SELECT id FROM keks WHERE id = ANY ($2) FOR KEY SHARE
+            SELECT id FROM keks WHERE id = ANY ($2) AND NOT retired FOR SHARE
         ), added AS (
             INSERT INTO data_keys (id, kek, wrapped)
             SELECT key.id, kek, wrapped

@@ -134,8 +134,11 @@ async def run(
         background: list[Background] = [
             *assembly.background, publisher.run, copies.run, carrier.run, held.run, freeing,
         ]  # fmt: skip
+        followed = asyncio.Event()
         if name != OWNER and OWNER in peers:
-            background.append(_follower(parts, name).run)
+            background.append(_follower(parts, name, followed).run)
+        else:
+            followed.set()
         log_servicer = LogServicer(
             pool,
             settings.node,
@@ -159,7 +162,7 @@ async def run(
                 line.neighbours(assembly.children),
                 verifier,
                 allowances,
-                Bindings(pool, settings.node, known=held.known),
+                Bindings(pool, settings.node, known=followed),
                 strong=settings.strong_acr,
             ),
             doorkeeper=Doorkeeper(held, assembly.home.path),
@@ -180,8 +183,8 @@ OWNER = "membership"
 """The service that owns offices and bindings; the others follow it."""
 
 
-def _follower(parts: Parts, name: str) -> Follower:
-    """Brings what membership announces to its node."""
+def _follower(parts: Parts, name: str, followed: asyncio.Event) -> Follower:
+    """Brings what membership announces to its node; `followed` is set once all was read."""
     node, held = parts.settings.node, parts.offices
 
     async def put(conn: Connection, entries: Sequence[log_pb2.Entry]) -> None:
@@ -190,6 +193,7 @@ def _follower(parts: Parts, name: str) -> Follower:
     async def done() -> None:
         await held.refresh()
         held.known.set()
+        followed.set()
 
     return Follower(
         parts.pool, node, name, peer=OWNER, channel=LOCAL, stub=parts.peers[OWNER],

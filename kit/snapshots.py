@@ -15,7 +15,7 @@ from uuid import UUID
 
 from kit.copies import Copies
 from kit.db import Connection, Pool
-from kit.errors import InvalidArgument, NotFound
+from kit.errors import InvalidArgument, NotFound, Unavailable
 from kit.frames import Line
 from kit.log import BATCH, sections_of
 from kit.records import SECTIONS, Kind
@@ -29,6 +29,11 @@ class SnapshotOwn(InvalidArgument):
     field = "part.head.origin"
     message = "a snapshot holds records of another node, never this node's own"
     chinese = "快照只能包含其他节点的记录，不能是本节点自己的记录"
+
+
+class SnapshotStale(Unavailable):
+    message = "what a node of this level may hold has changed meanwhile; send the snapshot again"
+    chinese = "本级节点可持有的内容在此期间已变更；请重新发送快照"
 
 
 class SnapshotUnknown(NotFound):
@@ -138,6 +143,7 @@ async def write(pool: Pool, copies: Copies, parts: AsyncIterator[pb.SnapshotPart
     origin, channel = UUID(bytes=head.origin), head.channel
     if origin == copies.node:
         raise SnapshotOwn()
+    shown = copies.shown
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute(
             "INSERT INTO proofs (origin, channel) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -150,6 +156,8 @@ async def write(pool: Pool, copies: Copies, parts: AsyncIterator[pb.SnapshotPart
         if frame >= head.frame:
             return frame
         async for part in parts:
+            if copies.shown is not shown:  # what is not committed is not found when it is deleted
+                raise SnapshotStale()
             await copies.apply(
                 conn, origin, channel, [_line(entry, head) for entry in part.records]
             )
@@ -160,6 +168,8 @@ async def write(pool: Pool, copies: Copies, parts: AsyncIterator[pb.SnapshotPart
             """,
             origin, channel, head.frame, head.number, head.settled, pb.UNPROVEN,
         )  # fmt: skip
+    if copies.shown is not shown:
+        copies.view = ""  # look again at what was committed since
     return head.frame
 
 

@@ -30,7 +30,12 @@ def facts(record: logging.LogRecord) -> dict[str, Any]:
 def text_of(record: logging.LogRecord) -> str:
     """The message, with its arguments."""
     text = str(loggable(record.msg))
-    return without_numbers(text % loggable(record.args)) if record.args else text
+    if record.exc_info:  # asyncio quotes the error behind the first line
+        text = text.partition("\n")[0]
+    try:
+        return without_numbers(text % loggable(record.args)) if record.args else text
+    except (TypeError, ValueError, KeyError):
+        return text
 
 
 def trace_of(error: BaseException | None) -> str:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kit import tls, tokens
 from kit.config import CannotServe, Settings, is_guarded
 from kit.rpc import CHANNEL_OPTIONS, Neighbours
+from kit.suites import KEY_BYTES
 from kit.tls import Identity, Source
 
 DRAIN = 30.0
@@ -140,6 +141,8 @@ class Secured:
     def link(
         self, address: str, signer: Ed25519PrivateKey, parent_key: bytes, certificate: bytes
     ) -> grpc.aio.Channel:
+        if len(parent_key) != KEY_BYTES:
+            raise CannotServe("set SMARTUNION_INVITATION: a new one, which holds the parent's key")
         roots = tls.anchor(parent_key)
         own = tls.NodeIdentity(signer, self._settings.node, roots=roots, above=certificate)
         return SecureChannel(address, tls.node_host(parent_key), own)

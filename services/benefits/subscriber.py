@@ -22,9 +22,9 @@ def enrolling(means: Means, keyring: Keyring) -> Effect:
     async def enrol(conn: Connection, entries: Sequence[log_pb2.Entry]) -> None:
         enrolments, gone = await Roll(conn).put(entries), erased(entries)
         store = Store(conn, keyring, means.node)
-        if gone:
-            await store.cards.erase(gone)
         if enrolments:
             await cards.follow(store, enrolments, node=means.node, at=means.clock())
+        if gone:  # After the cards were locked: whoever revokes one now would make a key anew.
+            await store.cards.erase(gone)
 
     return enrol

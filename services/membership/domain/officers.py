@@ -23,11 +23,13 @@ class OfficeNotFound(NotFound):
 class HolderMalformed(InvalidArgument):
     field = "office.holder"
     message = (
-        "a holder is members/ and the id of an active member of this node, or officers/ and 1 to "
-        "64 letters, digits, dots, underscores and hyphens, but no phone or ID number"
+        "a holder is members/ and the id of an active member of this node whom a person is bound "
+        "to (BindIdentity), or officers/ and 1 to 64 letters, digits, dots, underscores and "
+        "hyphens, but no phone or ID number"
     )
     chinese = (
-        "任职人应为 members/ 加本节点在册会员的编号，或 officers/ 加 1 至 64 个字母、数字、点、"
+        "任职人应为 members/ 加本节点已绑定登录身份的在册会员的编号，"
+        "或 officers/ 加 1 至 64 个字母、数字、点、"
         "下划线或连字符，且不得为手机号或身份证号"
     )
 
@@ -56,8 +58,11 @@ class ProxyUnlimited(InvalidArgument):
 
 
 class StillInOffice(FailedPrecondition):
-    message = "{member} holds {office}; dismiss them from it first, and then end the membership"
-    chinese = "{member} 仍担任 {office}；请先免去职务，再终止会籍"
+    message = (
+        "{member} holds {office}; dismiss them from it first, and then end the membership or the "
+        "binding"
+    )
+    chinese = "{member} 仍担任 {office}；请先免去职务，再终止会籍或解除绑定"
 
 
 class OfficeHeld(AlreadyExists):
@@ -112,7 +117,7 @@ class Office:
             OwnedElsewhere: if this is a copy.
         """
         header = self.header.next(resource=self.name)
-        if self.end_time is not None and self.end_time <= at:
+        if self.end_time is not None and self.end_time <= max(at, self.begin_time):
             raise OfficeEnded(office=self.name, end_time=_shown(self.end_time))
         dismissed = replace(self, header=header, end_time=max(at, self.begin_time), dismisser=by)
         fact = OfficerDismissed(

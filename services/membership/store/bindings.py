@@ -10,6 +10,7 @@ from kit.log import Change
 from kit.rows import RECORD, columns_of, header_of
 from kit.sealing import Keyring
 from services.membership.domain.bindings import WITHIN, Binding
+from services.membership.domain.members import MemberState
 from smartunion.membership.v1.records_pb2 import PublicBinding
 
 
@@ -22,12 +23,25 @@ class Bindings:
         await self._conn.execute("SELECT pg_advisory_xact_lock(hashtext('bindings'))")
 
     async def of_person(self, person: UUID) -> Binding | None:
-        """The one that counts, held until the transaction ends."""
+        """The one that counts."""
         return await self._active("person", person)
 
     async def of_member(self, member: UUID) -> Binding | None:
-        """The one that counts, held until the transaction ends."""
+        """The one that counts."""
         return await self._active("member", member)
+
+    async def of_erased(self) -> list[Binding]:
+        """Those that count of members who are erased: a restore from a backup may have brought
+        some back."""
+        rows = await self._conn.fetch(
+            f"""
+            SELECT {RECORD}, person, member, active, ''::bytea AS certificate FROM bindings record
+              JOIN members ON members.origin = record.origin AND members.id = member
+             WHERE record.origin = $1 AND active AND state = $2
+            """,
+            self._node, MemberState.ERASED,
+        )  # fmt: skip
+        return [self._of(row) for row in rows]
 
     async def _active(self, column: str, value: UUID) -> Binding | None:
         row = await self._conn.fetchrow(
@@ -76,14 +90,17 @@ class Bindings:
         return row[0], row[1]
 
     async def add_attempt(self, person: UUID, id_number: str, *, at: datetime) -> None:
-        """Count one that has failed, and forget those that count no longer."""
+        """Count one that has failed."""
         await self._conn.execute(
-            """
-            WITH old AS (DELETE FROM binding_attempts WHERE attempt_time <= $4)
-            INSERT INTO binding_attempts VALUES ($1, $2, $3)
-            """,
-            person, self._keyring.index("id_number", id_number), at, at - WITHIN,
+            "INSERT INTO binding_attempts VALUES ($1, $2, $3)",
+            person, self._keyring.index("id_number", id_number), at,
         )  # fmt: skip
+
+    async def forget_attempts(self, *, at: datetime) -> None:
+        """Those that count no longer."""
+        await self._conn.execute(
+            "DELETE FROM binding_attempts WHERE attempt_time <= $1", at - WITHIN
+        )
 
     def _of(self, row: Any) -> Binding:
         public = PublicBinding.FromString(row["public"])

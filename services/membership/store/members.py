@@ -1,9 +1,12 @@
 """The tables of applications and members: records, own ones and copies, and details of own ones."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from typing import Any
 from uuid import UUID
+
+from google.protobuf.message import DecodeError
 
 from kit.authority import Scope
 from kit.db import Connection, Pool
@@ -32,11 +35,13 @@ STATED = f"{RECORD}, record.organization, record.state, {PATH}"
 
 APPLICATION = f"""
     SELECT {STATED}, {PERSON}, certificate,
-           create_time, filer, decide_time, decider, reject_reason, member
+           create_time, filer, decide_time, decider, reject_reason, member,
+           came.state AS came_state
       FROM applications record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
       {WITH_KEY}
       LEFT JOIN submissions ON application = record.id AND record.origin = $1
+      LEFT JOIN members came ON came.id = submissions.member AND came.origin = $1
       {certificate("records")}
 """
 MEMBER = f"""
@@ -158,9 +163,11 @@ class Applications:
         return plain.decode() if plain else ""
 
     def _of(self, row: Any) -> Application:
+        erased = row["came_state"] == MemberState.ERASED
         return Application(
             id=row["id"], header=_header(row, self._node), organization=row["organization"],
-            state=ApplicationState(row["state"]), person=opened(self._keyring, row),
+            state=ApplicationState(row["state"]),
+            person=None if erased else opened(self._keyring, row),
             create_time=row["create_time"], filer=row["filer"] or "",
             decide_time=row["decide_time"], decider=row["decider"] or "",
             reject_reason=self._reason(row), member=row["member"],
@@ -203,7 +210,10 @@ class Members:
                        organization = $7, state = $8, personal = $9
                  WHERE origin = $1 AND id = $2
             ), admission AS (
-                UPDATE admissions SET erase_time = $10, erase_ground = $11 WHERE member = $2
+                UPDATE admissions SET erase_time = $10, erase_ground = $11,
+                       personal_salt = CASE WHEN $10::timestamptz IS NULL THEN personal_salt
+                                            ELSE '' END
+                 WHERE member = $2
             )
             UPDATE people SET standing = NULL WHERE id = $2
             """,
@@ -267,10 +277,11 @@ class Members:
         person = None if state is MemberState.ERASED else opened(self._keyring, row)
         approval_date, approval_number = row["approval_date"], row["approval_number"] or ""
         if person is None and is_held(row["personal"]):
-            shown = PersonalMember.FromString(row["personal"])
-            person = Person(full_name=shown.full_name, id_number="")
-            approval_date = date.fromisoformat(shown.approval_date)
-            approval_number = shown.approval_number
+            with suppress(DecodeError, ValueError):  # It is as its origin made it.
+                shown = PersonalMember.FromString(row["personal"])
+                approval_date = date.fromisoformat(shown.approval_date)
+                approval_number = shown.approval_number
+                person = Person(full_name=shown.full_name, id_number="")
         return Member(
             id=row["id"], header=_header(row, self._node), organization=row["organization"],
             state=state, person=person, approval_date=approval_date,

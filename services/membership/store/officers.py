@@ -73,10 +73,15 @@ class Officers:
         await self._conn.execute("SELECT pg_advisory_xact_lock(hashtext('offices'))")
 
     async def check_member(self, office: Office) -> None:
-        """Raises HolderMalformed if it is given to a member whom this node does not have."""
+        """Raises HolderMalformed if it is given to a member whom this node does not have, or whom
+        nobody is bound to: whoever is bound first would hold it."""
         collection, _, member = office.holder.partition("/")
         if collection == "members" and not await self._conn.fetchval(
-            "SELECT true FROM members WHERE origin = $1 AND id = $2 AND state = $3",
+            """
+            SELECT true FROM members JOIN bindings USING (origin)
+             WHERE origin = $1 AND members.id = $2 AND state = $3
+               AND member = members.id AND active
+            """,
             self._node, UUID(member), MemberState.ACTIVE,
         ):  # fmt: skip
             raise HolderMalformed()
@@ -96,6 +101,7 @@ class Officers:
             """
             SELECT id FROM offices
              WHERE origin = $1 AND holder = $2 AND organization = $3 AND role = $4
+               AND begin_time < coalesce(end_time, 'infinity')
                AND begin_time < coalesce($6::timestamptz, 'infinity')
                AND coalesce(end_time, 'infinity') > $5
              LIMIT 1
@@ -110,12 +116,29 @@ class Officers:
         office = await self._conn.fetchval(
             """
             SELECT id FROM offices
-             WHERE origin = $1 AND holder = $2 AND coalesce(end_time, 'infinity') > $3 LIMIT 1
+             WHERE origin = $1 AND holder = $2 AND coalesce(end_time, 'infinity') > $3
+               AND begin_time < coalesce(end_time, 'infinity') LIMIT 1
             """,
             self._node, holder, at,
         )  # fmt: skip
         if office is not None:
             raise StillInOffice(member=holder, office=f"offices/{office}")
+
+    async def of_former(self, *, at: datetime) -> list[Office]:
+        """Those in force, or to come, of members who are not active any more: a restore from a
+        backup may have brought some back."""
+        rows = await self._conn.fetch(
+            f"""
+            {OFFICE} JOIN members ON members.origin = record.origin
+               AND record.holder = 'members/' || members.id
+             WHERE record.origin = $1 AND members.state <> $2
+               AND coalesce(record.end_time, 'infinity') > $3
+               AND record.begin_time < coalesce(record.end_time, 'infinity')
+               FOR UPDATE OF record
+            """,
+            self._node, MemberState.ACTIVE, at,
+        )  # fmt: skip
+        return [self._of(row) for row in rows]
 
     async def has_chair(self, organization: UUID, *, at: datetime) -> bool:
         """Whether an organisation has a chair now."""

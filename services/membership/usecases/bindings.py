@@ -26,7 +26,7 @@ class Bindings:
         number = id_number_of(id_number, today=beijing_date(at))
         async with self._means.database.transaction() as store:
             await store.bindings.lock()
-            domain.check_attempts(*await store.bindings.attempts(person, number, at=at))
+            attempts = await store.bindings.attempts(person, number, at=at)
             path = self._means.home.path
             member = domain.named(await store.members.with_id_number(number, path=path), name)
             held = await store.bindings.of_person(person)
@@ -34,6 +34,7 @@ class Bindings:
                 return held
             if held:
                 raise PersonBound(member=f"members/{held.member}")
+            domain.check_attempts(*attempts)
             if member and not await store.bindings.of_member(member.id):
                 held = await self._bind(store, person, member.id, call)
             else:
@@ -80,6 +81,8 @@ class Bindings:
     async def _end(self, store: Store, binding: Binding | None, call: Call) -> Binding:
         if binding is None:
             raise NotBound()
+        await store.officers.lock_appointing()
+        await store.officers.check_none(f"members/{binding.member}", at=self._means.clock())
         ended = await end_binding(store, binding, at=self._means.clock())
         await store.calls.answer(call, ended)
         if call.act:

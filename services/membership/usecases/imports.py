@@ -29,7 +29,9 @@ from services.membership.domain.table import Header, Row
 from services.membership.store import Store
 from services.membership.usecases import Means
 from services.membership.usecases.batches import Batch, Judged, Surroundings, judge
+from services.membership.usecases.bindings import end_binding
 from services.membership.usecases.files import File, Portion
+from services.membership.usecases.officers import SERVICE, end_office
 from services.membership.usecases.rosters import Progress
 
 BATCH = 1_000
@@ -87,10 +89,20 @@ class Importer:
         async with self._means.database.transaction() as store:
             deleted = await store.rosters.delete_abandoned(_first_id(now - ABANDONED))
             await store.roster_rows.forget_shown(_first_id(now - SHOWN))
-            await store.people.erase(self._means.node)  # what a restore may have brought back
+            await store.bindings.forget_attempts(at=now)
+            await self._end_again(store, now)
         self._swept = time.monotonic()
         if deleted:
             logger.info("uploads given up are deleted", extra={"rosters": deleted})
+
+    async def _end_again(self, store: Store, at: datetime) -> None:
+        """What a restore may have brought back: persons, logins and offices of who is no member."""
+        await store.people.erase(self._means.node)
+        await store.bindings.lock()
+        for binding in await store.bindings.of_erased():
+            await end_binding(store, binding, at=at)
+        for office in await store.officers.of_former(at=at):
+            await end_office(store, office, by=SERVICE, at=at)
 
     async def _import_alone(self, roster: UUID) -> None:
         """Import one roster, unless another replica does.  A failure leaves it for another try;

@@ -14,8 +14,10 @@ from services.membership.domain import members as domain
 from services.membership.domain.bindings import check_attempts
 from services.membership.domain.identity import Person, beijing_date, id_number_of, person_of
 from services.membership.domain.members import (
+    AlreadyAMember,
     Application,
     ApplicationNotFound,
+    ApplicationPending,
     ApplicationWaits,
     Ground,
     KnownAlready,
@@ -88,10 +90,13 @@ class Applications:
                     return waiting
                 raise ApplicationWaits(application=waiting.name)
             known = await store.people.has_standing(person.id_number)
+            if not known:
+                try:
+                    application = await self._file(store, organization.id, person, call, at)
+                except (AlreadyAMember, ApplicationPending):  # since a moment ago
+                    known = True
             if known:
                 await store.bindings.add_attempt(caller, person.id_number, at=at)
-            else:
-                application = await self._file(store, organization.id, person, call, at)
         if known:
             raise KnownAlready()
         self._means.committed()
@@ -224,12 +229,12 @@ class Members:
             if member.state is not MemberState.ERASED:
                 at = self._means.clock()
                 member, fact = member.erase(ground=ground, at=at)
-                await store.bindings.lock()
-                if binding := await store.bindings.of_member(name):
-                    await end_binding(store, binding, at=at)
                 change = events.change(member, fact)
                 await store.members.save_state(member, change)
                 await store.people.erase(self._means.node, name)
+                await store.bindings.lock()
+                if binding := await store.bindings.of_member(name):
+                    await end_binding(store, binding, at=at)
                 await store.outbox.put(change)
             await store.calls.answer(call, member)
         self._means.committed()

@@ -64,10 +64,7 @@ class Officers:
             office = await store.officers.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Office):
                 return earlier
-            dismissed, fact = office.dismiss(by=call.caller, at=self._means.clock())
-            change = events.office_change(dismissed, fact)
-            await store.officers.save_end(dismissed, change)
-            await store.outbox.put(change)
+            dismissed = await end_office(store, office, by=call.caller, at=self._means.clock())
             await store.calls.answer(call, dismissed)
         await self._committed()
         return dismissed
@@ -97,6 +94,15 @@ class Officers:
         """The next call is decided by what was committed, here at once."""
         self._means.committed()
         await self._offices.refresh()
+
+
+async def end_office(store: Store, office: Office, *, by: str, at: datetime) -> Office:
+    """Let an office count no more."""
+    dismissed, fact = office.dismiss(by=by, at=at)
+    change = events.office_change(dismissed, fact)
+    await store.officers.save_end(dismissed, change)
+    await store.outbox.put(change)
+    return dismissed
 
 
 async def _add(store: Store, office: Office, fact: domain.OfficerAppointed) -> None:

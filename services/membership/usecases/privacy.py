@@ -55,7 +55,9 @@ class Reveals:
                 raise PersonNotHere(resource=record.name, node=f"nodes/{record.header.origin}")
             await store.calls.earlier(call, str)
             await store.calls.answer(call, record.name)
-            audit.acting.get().purpose = told
+            act = audit.acting.get()
+            act.touch(record.name)
+            act.purpose = told
         return record.person
 
 

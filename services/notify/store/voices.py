@@ -92,7 +92,9 @@ class Voices:
         return (await self._with_steps(rows, texts=True))[0]
 
     async def lock(self, voice: UUID, *, scope: Scope) -> Voice:
-        """Like `get`, and holds the row until the transaction ends."""
+        """Like `get`, and holds the row until the transaction ends.  Locked before it is read:
+        whoever raised it may be erased meanwhile."""
+        await self._conn.execute("SELECT FROM voices WHERE id = $1 FOR UPDATE", voice)
         return await self.get(voice, scope=scope, lock="FOR UPDATE OF record")
 
     async def of_member(self, voice: UUID, member: UUID) -> Voice:
@@ -170,7 +172,16 @@ class Voices:
         )  # fmt: skip
 
     async def forget_members(self, members: Sequence[UUID]) -> list[VoiceKey]:
-        """Destroy the keys of members and what they said; which voices they had raised."""
+        """Destroy the keys of members and what they said; which voices they had raised.  Whoever
+        handles one now is waited for, and would make a key anew after it."""
+        await self._conn.execute(
+            """
+            SELECT FROM voices record JOIN raisings ON voice = record.id
+             WHERE record.origin = $1 AND member = ANY ($2)
+             ORDER BY record.id FOR UPDATE OF record
+            """,
+            self._node, members,
+        )  # fmt: skip
         rows = await self._conn.fetch(
             """
             WITH keys AS (

@@ -204,7 +204,7 @@ class Uplink:
                 async with self._sync.transaction() as store:
                     kept = await store.uplink.get()
                     seed = await store.uplink.seed(accounts.new_key("user").seed)
-                if kept and known:
+                if kept and known and (kept["parent_key"] or not key_invited_by(self._invitation)):
                     return {**kept, "nats_seed": seed}
                 if self._invitation:
                     known = await self._enroll(accounts.key_from_seed(seed).public)

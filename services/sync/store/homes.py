@@ -15,17 +15,26 @@ class Homes:
 
     async def nearest(self, codes: Sequence[str], *, node: UUID) -> Home | None:
         """That of the node below which serves the last of some organisations, one below the other,
-        that is served by one; None if none is.
+        that is served by one; None if none is.  Each node on the way down has certified the next,
+        and serves where that lies: nobody admits a node to what is not theirs.
 
         Args:
             node: this one.
         """
         row = await self._conn.fetchrow(
             """
+            WITH RECURSIVE line AS (
+                SELECT $2::uuid AS id, 0 AS digits
+                 UNION ALL
+                SELECT nodes.id, length(organization_code) FROM line JOIN nodes
+                    ON nodes.origin = line.id AND nodes.parent = line.id
+                   AND organization_code = ANY ($1) AND length(organization_code) > digits
+            )
             SELECT nodes.id AS node, display_name, organization_code,
                    coalesce(address, '') AS address, coalesce(issuer, '') AS issuer
-              FROM nodes LEFT JOIN homes ON homes.id = nodes.id AND homes.origin = nodes.id
-             WHERE nodes.origin = parent AND organization_code = ANY ($1) AND nodes.id <> $2
+              FROM line JOIN nodes USING (id)
+              LEFT JOIN homes ON homes.id = nodes.id AND homes.origin = nodes.id
+             WHERE nodes.origin = parent AND length(organization_code) = digits AND nodes.id <> $2
              ORDER BY length(organization_code) DESC, nodes.id DESC LIMIT 1
             """,
             codes, node,

@@ -101,6 +101,14 @@ class Sections:
         )  # fmt: skip
         return rows
 
+    async def left(self, view: UUID) -> bool:
+        """Whether there are such frames, also while somebody is at them."""
+        return bool(
+            await self._conn.fetchval(
+                "SELECT EXISTS (SELECT FROM frames WHERE view IS NOT NULL AND view <> $1)", view
+            )
+        )
+
     async def leave(self, row: Any, body: bytes, view: UUID | None) -> None:
         """Keep of a frame what a view leaves."""
         await self._conn.execute(

@@ -427,8 +427,8 @@ class Sync:
         many rows are not."""
         try:
             wrong = frames.strip(frame, shown.here)
-        except frames.FrameBroken as broken:
-            raise domain.FrameRejected(number=frame.number, part=str(broken)) from None
+        except frames.FrameBroken:
+            wrong = 1  # Nothing but `public` is left of it.
         if wrong:
             facts = {"origin": str(UUID(bytes=frame.stream.origin)), "rows": wrong}
             logger.error("section altered on the way", extra=facts)
@@ -610,7 +610,10 @@ class Sync:
                     frames.check(frame, self.own.public_key)
                 except frames.FrameBroken as broken:
                     raise domain.FrameRejected(number=frame.number, part=str(broken)) from None
-                await store.streams.advance(frame, key, run=UNKNOWN_RUN, verified=True)
+                with suppress(frames.FrameBroken):
+                    frames.strip(frame, self.shown.above)
+                view = self.shown.id if frames.has_others(frame) else None
+                await store.streams.advance(frame, key, run=UNKNOWN_RUN, verified=True, view=view)
         return taken[-1].number
 
     async def jump(

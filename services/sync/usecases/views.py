@@ -77,7 +77,8 @@ class Views:
         async with self._sync.transaction() as store:
             top, parent = await self._above(store)
             view = views.in_force(await store.views.of(top), at=self._sync.clock())
-            if (view and view.id) != self._sync.shown.id:
+            held = await store.view_reports.lock(self._own.id)
+            if view and view.id not in (self._sync.shown.id, held and held[0]):
                 await store.streams.forgive(SECTION_ALTERED)  # it may not come any more
         shown = NOTHING
         if view is not None:
@@ -117,6 +118,8 @@ class Views:
             held = await store.view_reports.lock(self._own.id)
             if held is not None and held[0] == view.id:
                 return
+            if await store.sections.left(view.id):
+                return  # frames are narrowed still
             change = events.held_to(
                 self._own.id, view, held[1] if held else None, at=self._sync.clock()
             )

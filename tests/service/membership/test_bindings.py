@@ -1,5 +1,6 @@
 """A person of the issuer becomes known as the member that they are."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -126,13 +127,53 @@ async def test_an_office_is_held_by_members_of_this_node_alone(membership: Desk)
     assert office.holder == member
     found = await membership.ask(asked, officer=person)
     assert member in [one.name for one in found.members]
-    for holder in (f"members/{uuid4()}", "persons/x", "officers/13800000000"):
+    unbound = await a_member(membership, 2)
+    for holder in (unbound, f"members/{uuid4()}", "persons/x", "officers/13800000000"):
         appointing = membership_pb2.AppointOfficerRequest(
             parent=membership.county,
             office=membership_pb2.Office(holder=holder, role="CHAIR"),
         )
         told = await membership.refusal(appointing)
         assert told.reason == "HOLDER_MALFORMED"
+
+
+async def test_who_holds_an_office_stays_who_they_are(membership: Desk) -> None:
+    """Else whoever knows name and ID number could be bound in their place, and act for them."""
+    member, person = await a_member(membership, 1), a_person()
+    await ask(membership, binding(membership, 1), by=person)
+    office = await membership.appoint(member, membership.county)
+    for request, by in (
+        (pb.UnbindIdentityRequest(member=member), "officers/li-na"),
+        (pb.UnbindMyIdentityRequest(), person),
+    ):
+        told = await refusal(membership, request, by=by)
+        assert (told.reason, told.metadata["office"]) == ("STILL_IN_OFFICE", office.name)
+    await membership.dismiss(office)
+    assert not (await ask(membership, pb.UnbindMyIdentityRequest(), by=person)).active
+
+
+async def test_an_office_that_was_dismissed_before_its_time_keeps_nobody(
+    membership: Desk,
+) -> None:
+    member, person = await a_member(membership, 1), a_person()
+    await ask(membership, binding(membership, 1), by=person)
+    later = datetime.now(UTC) + timedelta(days=30)
+    office = await membership.appoint(member, membership.county, begin_time=later)
+    await membership.dismiss(office)
+    told = await membership.refusal(membership_pb2.DismissOfficerRequest(name=office.name))
+    assert told.reason == "OFFICE_ENDED"
+    again = await membership.appoint(member, membership.county)
+    await membership.dismiss(again)
+    assert not (await ask(membership, pb.UnbindMyIdentityRequest(), by=person)).active
+
+
+async def test_a_binding_is_repeated_also_when_others_have_tried(membership: Desk) -> None:
+    member, person = await a_member(membership, 1), a_person()
+    first = await ask(membership, binding(membership, 1), by=person)
+    for _ in range(MOST_OF_NUMBER):
+        await refusal(membership, binding(membership, 1, "李四"), by=a_person())
+    assert await ask(membership, binding(membership, 1), by=person) == first
+    assert first.member == member
 
 
 def applying(desk: Desk, number: int, *, request_id: str = "") -> pb.CreateMyApplicationRequest:

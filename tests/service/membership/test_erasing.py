@@ -160,6 +160,7 @@ async def shown(desk: Desk, roster: pb.Roster) -> list[bool]:
 
 async def test_who_holds_an_office_leaves_it_first(membership: Desk) -> None:
     member = (await admitted(membership)).member
+    await ask(membership, binding(membership, 1), by=a_person())
     office = await membership.appoint(member, membership.county, "AUDITOR")
     told = await membership.refusal(pb.EndMembershipRequest(name=member))
     assert (told.reason, told.metadata["office"]) == ("STILL_IN_OFFICE", office.name)

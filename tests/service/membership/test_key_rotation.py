@@ -25,7 +25,9 @@ def add_key(settings: Settings) -> FileKeys:
 
 async def keks(desk: Desk) -> set[bytes]:
     """The keys by which something is wrapped."""
-    rows = await desk.pool.fetch("SELECT kek FROM data_keys UNION SELECT id FROM keks")
+    rows = await desk.pool.fetch(
+        "SELECT kek FROM data_keys UNION SELECT id FROM keks WHERE NOT retired"
+    )
     return {row[0] for row in rows}
 
 

@@ -24,6 +24,8 @@ from smartunion.membership.v1.privacy_pb2_grpc import MyDataServiceStub
 from tests.builders import a_roster
 from tests.eventually import eventually
 from tests.service.desk import OFFICER, Desk
+from tests.service.membership.test_bindings import a_person, binding
+from tests.service.membership.test_bindings import ask as bind
 from tests.service.membership.test_members import copy_in
 from tests.service.membership.test_nasty import NASTY
 
@@ -226,7 +228,8 @@ async def test_a_member_sees_who_saw_their_data_and_why_and_nobody_elses(
     await membership.ask(reveal(applied.name, "核对身份证"))
     member = (await membership.approve(applied)).member
     other = (await membership.approve(await membership.apply(2))).member
-    await membership.ask(reveal(member, "办理会员卡"), officer="officers/county")
+    capitals = f"members/{member.partition('/')[2].upper()}"  # the same UUID, in another form
+    await membership.ask(reveal(capitals, "办理会员卡"), officer="officers/county")
     await membership.ask(reveal(other, f"如同 {member}"))
     await membership.ask(reveal(other, member))  # names another member, in the words of an officer
     await membership.ask(reveal(member, "补办会员卡"), officer="officers/county")
@@ -274,6 +277,8 @@ async def test_a_member_exports_all_that_is_held_of_them_and_of_nobody_else(
     other, _ = await member_of(membership, 2)
     await membership.ask(reveal(member))
     await membership.ask(reveal(other, "另有用途"))
+    for number in (1, 2):
+        await bind(membership, binding(membership, number), by=a_person())
     office = await membership.appoint(member, membership.street, "RIGHTS")
     await membership.appoint(other, membership.street, "RIGHTS")
     seen = await mine.accesses(member, count=1)

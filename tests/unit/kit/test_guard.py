@@ -41,6 +41,9 @@ class Open:
     ) -> Identity:
         return Identity("officers/a", issuer="https://login.example.org", expires=self.expires)
 
+    async def confirm(self, method: str, who: Identity) -> None:
+        """They are who they were."""
+
 
 class Held(Offices):
     """One office of one officer, that can be taken away."""
