@@ -469,6 +469,7 @@ async def test_a_person_is_the_member_they_are_bound_to_at_every_service_until_u
         "smartunion.notify.v1.NotifyService.ListNotices", "organizations/51",
     )  # fmt: skip
     assert (explained.finding, explained.office) == (access_pb2.Explanation.ALLOWED, made.name)
+    await node.ask(membership_pb2.DismissOfficerRequest(name=made.name))
     await node.ask(identity_pb2.UnbindIdentityRequest(member=bound.member))
 
     async def nowhere() -> None:
