@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -252,6 +253,8 @@ async def test_what_a_backup_brings_back_of_the_erased_is_not_shown_and_erased_a
         )
     found = await membership.ask(pb.GetMemberRequest(name=approved.member))
     assert not found.HasField("person")
+    shown = await membership.ask(pb.GetApplicationRequest(name=approved.name))
+    assert not shown.HasField("person")
     number = membership.id_number(1)
     assert not (await membership.ask(pb.SearchMembersRequest(id_number=number))).members
     keyring = await Keyring.open(
@@ -263,3 +266,23 @@ async def test_what_a_backup_brings_back_of_the_erased_is_not_shown_and_erased_a
     ).transaction() as store:
         await store.people.erase(node)  # As the service does when it starts, and every hour.
     assert not any(await kept(membership, *names))
+
+
+async def test_what_a_backup_brings_back_of_who_is_no_member_is_found(membership: Desk) -> None:
+    """A login and an office are in no frame, and so come back as they were."""
+    member = (await admitted(membership)).member
+    bound = await ask(membership, binding(membership, 1), by=a_person())
+    office = await membership.appoint(member, membership.county, "AUDITOR")
+    keyring = await Keyring.open(
+        membership.pool, FileKeys(membership.settings.secrets / "data.key")
+    )
+    node, now = membership.settings.node, datetime.now(UTC)
+    for state, back in ((pb.Member.ERASED, True), (pb.Member.ACTIVE, False)):
+        await membership.pool.execute(
+            "UPDATE members SET state = $1 WHERE id = $2", state, key(member)
+        )
+        async with membership.pool.acquire() as conn, conn.transaction():
+            store = Store(conn, keyring, node)
+            assert (bound.name in [one.name for one in await store.bindings.of_erased()]) == back
+            former = await store.officers.of_former(at=now)
+            assert (office.name in [one.name for one in former]) == back
