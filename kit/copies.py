@@ -148,12 +148,11 @@ class Copies:
         self._doubt = False
         kinds = list(self._kinds.values())
         found = await sections.lacking(self._pool, kinds, self.shown, self.node)
-        same = (
-            bool(found) and found == self.lacking
-        )  # it may never come: it is asked for less often
+        # What is lacking for long may never come, and is looked for less often.
+        same = found == self.lacking
         self._pause = min(2 * self._pause, LOOK_SELDOM) if same else LOOK_EVERY
         self.lacking = found
-        self._doubt, self._looked = self._doubt or bool(self.lacking), monotonic()
+        self._doubt, self._looked = self._doubt or bool(found), monotonic()
 
     async def _apply_all(self, frames: Sequence[frame_pb2.Frame]) -> bool:
         """Apply frames; what keeps one stream from going on does not keep the others."""

@@ -160,6 +160,28 @@ async def test_a_snapshot_has_the_sections_that_were_asked_for(
         assert row_of(MEMBERS, BELOW, taken)
 
 
+async def test_a_snapshot_on_its_way_while_less_comes_to_be_shown_is_not_taken(
+    pool: db.Pool, copies: Copies
+) -> None:
+    await copies._hold_to("views/1", SHOWN)
+    sent = [member("赫连勃勃"), member("尉迟敬德")]
+
+    async def parts() -> AsyncIterator[log_pb2.SnapshotPart]:
+        head = log_pb2.SnapshotHead(origin=BELOW.bytes, channel="records", frame=5, number=9)
+        for at, one in enumerate(sent):
+            record = log_pb2.Entry(
+                kind="members", id=one.id.bytes, owner_epoch=1, version=1, hash=one.hash,
+                public=one.public, sections=one.sections,
+            )  # fmt: skip
+            yield log_pb2.SnapshotPart(head=None if at else head, records=[record])
+            if not at:  # what is not committed yet is not found when it is deleted
+                await copies._hold_to("views/2", frozenset())
+
+    with pytest.raises(snapshots.SnapshotStale):
+        await snapshots.write(pool, copies, parts())
+    assert await held(pool) == {}
+
+
 async def test_the_log_gives_a_section_only_to_who_asks_for_it(pool: db.Pool) -> None:
     changed = member("赫连勃勃")
     async with pool.acquire() as conn, conn.transaction():
@@ -195,6 +217,24 @@ async def test_what_comes_back_as_a_hash_does_not_replace_the_section_that_is_he
     }
     rows = await pool.fetch("SELECT id, personal FROM entries ORDER BY number")
     assert [len(row["personal"]) for row in rows] == [16, 16]
+
+
+async def test_what_comes_back_whole_is_a_hash_where_it_was_one(pool: db.Pool) -> None:
+    """At its owner a section is made again of what is sealed: it is in no log, and in no record
+    that is here."""
+    kept = member("赫连勃勃")
+    await _own(pool, kept)
+    hash_ = hash_of(kept.sections["personal"])
+    await pool.execute("UPDATE members SET personal = $1", hash_)
+    came = member("赫连勃勃", version=2, id_=kept.id)
+    entry = log_pb2.Entry(
+        number=1, kind="members", id=came.id.bytes, owner_epoch=1, version=2, hash=came.hash,
+        public=came.public, sections=came.sections, event_id=uuid7().bytes,
+    )  # fmt: skip
+    first = log_pb2.TakeBackRequest(channel="records", head=1, entries=[entry])
+    await restores.take_back(pool, (MEMBERS,), NODE, first, _none())
+    assert await held(pool) == {kept.id: hash_}
+    assert await pool.fetchval("SELECT personal FROM entries") == hash_
 
 
 async def _own(pool: db.Pool, change: Change) -> None:

@@ -1,54 +1,21 @@
 """An own log becomes frames, also where frames of an earlier life come back in between."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
-from uuid import UUID, uuid4
-
-import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from uuid import uuid4
 
 from kit import db, frames
 from kit.ids import utc_now, uuid7
 from kit.records import group_hash
-from kit.sealing import FileKeys, Keyring
-from kit.server import KIT_MIGRATIONS
-from node import databases
-from services.sync.__main__ import MIGRATIONS
-from services.sync.domain import Cursor, Node, StreamKey
+from services.sync.domain import Cursor, StreamKey
 from services.sync.domain.views import Shown, View
 from services.sync.usecases import Sync, to_stream
 from services.sync.usecases.views import Views
 from smartunion.event.v1 import log_pb2
-from smartunion.sync.v1 import frame_pb2
+from smartunion.sync.v1 import frame_pb2, sync_pb2
+from tests.service.sync.conftest import KEY, OWN, admitted
 
-KEY = Ed25519PrivateKey.generate()
-OWN = Node(
-    id=uuid7(), parent=None, organization_code="5101", display_name="成都", level="city",
-    public_key=KEY.public_key().public_bytes_raw(),
-)  # fmt: skip
 LOG = StreamKey(OWN.id, "things", "records")
 RUN, LATER_RUN = uuid4().bytes, uuid4().bytes
-
-
-async def admit(node: UUID, user_key: str) -> str:
-    raise NotImplementedError
-
-
-async def cut(node: UUID) -> None:
-    raise NotImplementedError
-
-
-@pytest.fixture
-async def sync(postgres: str, tmp_path: Path) -> AsyncIterator[Sync]:
-    url = await databases.create(postgres, f"sync_{uuid4().hex}", password="test")
-    (tmp_path / "data.key").write_text("00" * 32)
-    async with db.connect(url, KIT_MIGRATIONS, MIGRATIONS) as pool:
-        keyring = await Keyring.open(pool, FileKeys(tmp_path / "data.key"))
-        yield Sync(
-            pool, keyring, OWN, signer=KEY, admit=admit, cut=cut, nats_url="",
-            services=("things",), wake=lambda: None,
-        )  # fmt: skip
 
 
 def entries(first: int, count: int) -> list[log_pb2.Entry]:
@@ -115,25 +82,76 @@ def personal(frame: frame_pb2.Frame) -> list[bytes]:
     return [line.sections["personal"] for line in frames.lines(frame)]
 
 
-async def test_the_parent_is_sent_no_section_that_the_view_does_not_show_there(sync: Sync) -> None:
-    """Also in the moment before the frames that are stored here are narrowed."""
-    asked = read(1, 3, RUN)
+def with_sections(count: int) -> log_pb2.ReadLogResponse:
+    asked = read(1, count, RUN)
     for entry in asked.entries:
         entry.sections["personal"], entry.event_id = SECTION, uuid7().bytes
+    return asked
+
+
+async def stored(sync: Sync, key: StreamKey = LOG) -> bytes:
+    async with sync.look() as store:
+        [body] = await store.frames.some(key, [1])
+    return body
+
+
+async def test_the_parent_is_sent_no_section_that_the_view_does_not_show_there(sync: Sync) -> None:
+    """Also in the moment before the frames that are stored here are narrowed."""
     sync.shown = Shown(OPEN, frozenset(), frozenset({"things/personal"}))
-    await sync.append(LOG, await sync.cursor(LOG), asked, key=KEY, view=OPEN.id)
+    await sync.append(LOG, await sync.cursor(LOG), with_sections(3), key=KEY, view=OPEN.id)
     [frame] = await sent(sync)
     assert personal(frame) == [SECTION] * 3
     sync.shown = Shown(replace(OPEN, id=uuid7()))
     [less] = await sent(sync)
     assert personal(less) == [group_hash(SECTION)] * 3 and less.hash == frame.hash
-    async with sync.look() as store:
-        assert [frame] == [frame_pb2.Frame.FromString(b) for b in await store.frames.some(LOG, [1])]
+    assert frame == frame_pb2.Frame.FromString(await stored(sync))
     await Views(sync).refresh()
-    async with sync.look() as store:
-        [body] = await store.frames.some(LOG, [1])
+    body = await stored(sync)
     assert SECTION not in body and personal(frame_pb2.Frame.FromString(body)) == personal(less)
     frames.check(frame_pb2.Frame.FromString(body), OWN.public_key)
+
+
+async def test_own_frames_that_come_back_hold_what_the_view_shows_and_are_narrowed_later(
+    sync: Sync,
+) -> None:
+    back = frames.make(to_stream(LOG), 1, frames.START, with_sections(3).entries, KEY)
+    copy = frame_pb2.Frame.FromString(back.SerializeToString())
+    await sync.adopt(LOG, [copy])  # nothing is shown above any more
+    assert personal(frame_pb2.Frame.FromString(await stored(sync))) == [group_hash(SECTION)] * 3
+    sync.shown = Shown(OPEN, frozenset(), frozenset({"things/personal"}))
+    await sync.adopt(LOG, [back])
+    assert personal(frame_pb2.Frame.FromString(await stored(sync))) == [SECTION] * 3
+    await Views(sync).refresh()  # no view is in force
+    assert personal(frame_pb2.Frame.FromString(await stored(sync))) == [group_hash(SECTION)] * 3
+
+
+async def test_a_node_says_that_it_holds_to_a_view_when_its_frames_do(sync: Sync) -> None:
+    sync.shown = Shown(OPEN, frozenset(), frozenset({"things/personal"}))
+    await sync.append(LOG, await sync.cursor(LOG), with_sections(3), key=KEY, view=OPEN.id)
+    less, views = Shown(replace(OPEN, id=uuid7())), Views(sync)
+    sync.shown = less
+    await views.report()
+    assert await views.reports() == {}
+    await views.refresh()
+    sync.shown = less
+    await views.report()
+    assert await views.reports() == {OWN.id: less.id}
+
+
+async def test_a_section_that_cannot_be_read_is_named_and_the_stream_goes_on(
+    sync: Sync, pool: db.Pool
+) -> None:
+    key = StreamKey(uuid7(), "things", "records")
+    await admitted(pool, "510104", by=OWN.id, public_key=OWN.public_key, node=key.origin)
+    sync.shown = Shown(OPEN, frozenset({"things/personal"}))
+    frame = frames.make(to_stream(key), 1, frames.START, with_sections(3).entries, KEY)
+    for section in frame.sections:
+        if section.name == "personal":
+            section.body = b"x"
+    head = sync_pb2.StreamHead(stream=to_stream(key), head=3, frame=1, hash=frame.hash)
+    streams, refused = await sync.push(key.origin, [frame], [head])
+    assert [stream.frame for stream in streams] == [1] and not refused
+    assert await pool.fetchval("SELECT refusal FROM streams WHERE origin = $1", key.origin)
 
 
 async def test_a_channel_that_was_never_used_is_no_stream(sync: Sync) -> None:

@@ -18,7 +18,14 @@ from kit.authority import Office, Role, scope
 from kit.identity import Identity
 from kit.limits import Allowances, Limits
 from kit.offices import Offices
-from kit.rpc import CHANNEL_OPTIONS, Doorkeeper, RefusalInterceptor, refused
+from kit.rpc import (
+    CHANNEL_OPTIONS,
+    AccessDenied,
+    Doorkeeper,
+    Gate,
+    RefusalInterceptor,
+    refused,
+)
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.membership.v1 import membership_pb2_grpc
 from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceServicer
@@ -33,8 +40,9 @@ OFFICE = Office(
 class Open:
     """A gate that knows who calls."""
 
-    def __init__(self, expires: float) -> None:
-        self.expires = expires
+    def __init__(self, expires: float, answers: float) -> None:
+        """`answers`: how many of a stream the caller may have."""
+        self.expires, self.answers = expires, answers
 
     async def admit(
         self, method: str, metadata: dict[str, str | bytes], peer: str, shown: str
@@ -42,7 +50,9 @@ class Open:
         return Identity("officers/a", issuer="https://login.example.org", expires=self.expires)
 
     async def confirm(self, method: str, who: Identity) -> None:
-        """They are who they were."""
+        self.answers -= 1
+        if self.answers < 0:
+            raise AccessDenied(method=method, caller=who.name)
 
 
 class Held(Offices):
@@ -99,11 +109,15 @@ class Lasting(MembershipServiceServicer):
 
 @asynccontextmanager
 async def served(
-    servicer: MembershipServiceServicer, held: Held, *, expires: float = math.inf
+    servicer: MembershipServiceServicer,
+    held: Held,
+    *,
+    expires: float = math.inf,
+    answers: float = math.inf,
 ) -> AsyncIterator[Any]:
     interceptor = RefusalInterceptor(
         domain="test",
-        gate=cast(Any, Open(expires)),
+        gate=cast(Any, Open(expires, answers)),
         doorkeeper=Doorkeeper(cast(Any, held), PATH),
         allowances=Allowances(Limits()),
     )
@@ -137,6 +151,40 @@ async def test_a_stream_ends_with_the_office_by_which_it_began() -> None:
         stream = aiter(stub.WatchRoster(pb.WatchRosterRequest()))
         assert (await anext(stream)).name == "rosters/1"
         assert await reason_of(anext(stream)) == "OUTSIDE_SCOPE"
+
+
+async def test_a_stream_ends_when_the_person_is_that_member_no_more() -> None:
+    who = Identity("members/1", person="persons/1")
+    bindings: Any = Bound({"persons/1": "members/1"})
+    gate = Gate(cast(Any, None), cast(Any, None), cast(Any, None), bindings)
+    await gate.confirm("/a.B/C", who)
+    await gate.confirm("/a.B/C", Identity("officers/a"))  # whom a token names is who they are
+    bindings.of.clear()
+    with pytest.raises(AccessDenied):
+        await gate.confirm("/a.B/C", who)
+    async with served(cast(Any, Talking)(), Held(), answers=1) as stub:
+        stream = aiter(stub.WatchRoster(pb.WatchRosterRequest()))
+        assert (await anext(stream)).name == "rosters/1"
+        assert await reason_of(anext(stream)) == "ACCESS_DENIED"
+
+
+class Talking(MembershipServiceServicer):
+    """Has something to say again and again."""
+
+    async def WatchRoster(self, request: Any, context: Any) -> AsyncIterator[pb.Roster]:  # noqa: N802
+        scope.get().check(PATH)
+        while True:
+            yield pb.Roster(name="rosters/1")
+
+
+class Bound:
+    """Which person is which member."""
+
+    def __init__(self, of: dict[str, str]) -> None:
+        self.of = of
+
+    async def member(self, person: str) -> str | None:
+        return self.of.get(person)
 
 
 async def test_what_lasts_ends_with_the_token_by_which_it_began() -> None:
