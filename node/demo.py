@@ -305,7 +305,7 @@ class Story:
 def progress(console: Console) -> Iterator[Progress]:
     """Bars below the step."""
     columns = (
-        TextColumn("          {task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("          {task.description}"), BarColumn(24), MofNCompleteColumn(),
         TimeElapsedColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console) as bars:

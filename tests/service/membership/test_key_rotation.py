@@ -111,6 +111,23 @@ async def test_a_key_is_retired_after_those_who_use_it_and_is_used_no_more(
     await conn.close()
 
 
+async def test_a_service_that_starts_with_an_older_file_does_not_bring_a_key_back(
+    unserved: Desk,
+) -> None:
+    desk, settings = unserved, unserved.settings
+    async with serving(settings):
+        pass  # Makes the keys that every service has.
+    provider = add_key(settings)
+    async with desk.pool.acquire() as conn:
+        await rewrap(conn, provider)
+    new, old = (settings.secrets / "data.key").read_text().split()
+    (settings.secrets / "data.key").write_text(f"{old}\n{new}")
+    late = await Keyring.open(desk.pool, FileKeys(settings.secrets / "data.key"))
+    with pytest.raises(KeyAway):
+        await late.add(desk.pool, [late.make(uuid7())[1]])
+    assert await keks(desk) == {provider.current}
+
+
 async def test_a_key_that_is_missing_retires_none(unserved: Desk) -> None:
     desk, settings = unserved, unserved.settings
     async with serving(settings):

@@ -30,6 +30,17 @@ async def test_a_member_is_found_by_the_whole_id_number_however_it_is_typed(
     assert (told.reason, told.field) == ("ID_NUMBER_LENGTH", "id_number")
 
 
+async def test_a_section_that_its_origin_made_wrong_is_shown_as_none(membership: Desk) -> None:
+    name = (await membership.approve(await membership.apply(1))).member
+    member = UUID(name.partition("/")[2])
+    await membership.pool.execute("DELETE FROM people WHERE id = $1", member)  # as of a copy
+    for wrong in (b"no proto at all, but long", b"\x0a\x10" + bytes(16) + b"\x12\x03abc"):
+        await membership.pool.execute(
+            "UPDATE members SET personal = $1 WHERE id = $2", wrong, member
+        )
+        assert not (await membership.ask(pb.GetMemberRequest(name=name))).HasField("person")
+
+
 async def test_members_are_listed_in_order_of_admission_page_by_page(membership: Desk) -> None:
     names = [(await membership.approve(await membership.apply(n))).member for n in range(5)]
     seen, token = [], ""
