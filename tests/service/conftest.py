@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -28,7 +29,8 @@ from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceStub
 from tests.eventually import eventually
 from tests.service.desk import OFFICER, Desk
 
-NUMBERS = count(1)
+NUMBERS: defaultdict[str, "count[int]"] = defaultdict(count)
+"""For each database: the numbers of the desks that have not been opened at it yet."""
 
 
 def on(dsn: str, database: str) -> str:
@@ -90,7 +92,7 @@ async def serving(settings: Settings) -> AsyncIterator[None]:
 @asynccontextmanager
 async def calling(settings: Settings) -> AsyncIterator[Desk]:
     """A desk with people and a county of its own; whether somebody serves is another matter."""
-    number = next(NUMBERS)
+    number = next(NUMBERS[settings.database_url])
     async with (
         grpc.aio.insecure_channel(settings.listen, options=CHANNEL_OPTIONS) as channel,
         asyncpg.create_pool(settings.database_url, min_size=1, max_size=2) as pool,
@@ -100,17 +102,18 @@ async def calling(settings: Settings) -> AsyncIterator[Desk]:
             SELECT max(code) FROM organizations WHERE level = 5
              GROUP BY left(code, 6) ORDER BY left(code, 6) OFFSET $1 LIMIT 1
             """,
-            number % 180,
+            number,
         )
+        assert street, "more desks than Sichuan has counties: share the service among fewer tests"
         stub = MembershipServiceStub(channel)
-        yield Desk(settings, stub, pool, street, number * 20_000, channel)
+        yield Desk(settings, stub, pool, street, (number + 1) * 20_000, channel)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def shared(
     postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Settings]:
-    """The service that most tests share."""
+    """The service that most tests of a module share."""
     settings = await make_settings(postgres, template, tmp_path_factory.mktemp("membership"))
     async with serving(settings):
         yield settings

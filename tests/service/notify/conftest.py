@@ -94,7 +94,7 @@ async def calling(settings: Settings) -> AsyncIterator[Counter]:
                                      ORDER BY left(code, 6) OFFSET $1 LIMIT 1)
                AND level = 5 ORDER BY code LIMIT 2
             """,
-            next(NUMBERS) % 150,
+            next(NUMBERS),
         )
         yield Counter(settings, channel, pool, *(row["code"] for row in streets))
 
