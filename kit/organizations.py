@@ -130,16 +130,20 @@ def organization_in(name: str, *, field: str = "name") -> UUID:
     raise OrganizationNameMalformed(field=field, name=name[:100])
 
 
-def near(divisions: Mapping[str, str], code: str) -> dict[str, str]:
-    """The divisions that are needed for what stands above and below one.
+def near(divisions: Mapping[str, str], code: str, *, below: bool = True) -> dict[str, str]:
+    """The divisions that are needed for what stands above one and, if asked, below.
 
-    >>> near({"51": "四川省", "5101": "成都市", "5107": "绵阳市", "44": "广东省"}, "5101")
+    >>> near({"51": "四川省", "5101": "成都市", "5107": "绵阳市", "44": "广东省"}, "51")
+    {'51': '四川省', '5101': '成都市', '5107': '绵阳市'}
+    >>> near({"51": "四川省", "5101": "成都市", "5107": "绵阳市"}, "5101", below=False)
     {'51': '四川省', '5101': '成都市'}
     """
     if code == NATION:
-        return dict(divisions)
+        return dict(divisions) if below else {}
     return {
-        one: name for one, name in divisions.items() if one.startswith(code) or code.startswith(one)
+        one: name
+        for one, name in divisions.items()
+        if code.startswith(one) or (below and one.startswith(code))
     }
 
 
@@ -179,10 +183,8 @@ def _organization(code: str, display_name: str, *, parent: str | None, path: str
     )
 
 
-def around(
-    organizations: Iterable[Organization], code: str, *, below: bool = True
-) -> list[Organization]:
-    """What a node holds that serves `code`: its organisation, all above and, if asked, all below.
+def around(organizations: Iterable[Organization], code: str) -> list[Organization]:
+    """What of the tree a node holds that serves `code`: its organisation, all above, all below.
 
     Raises:
         KeyError: if there is no organisation with that code.
@@ -190,6 +192,4 @@ def around(
     everything = {organization.code: organization for organization in organizations}
     home = everything[code]
     above = [everything[part] for part in home.path.split(".")[:-1]]
-    if not below:
-        return [*above, home]
     return above + [one for one in everything.values() if one.is_within(home.path)]

@@ -115,7 +115,7 @@ async def seeded(code: str, pool: Pool, *, below: bool = True) -> Organization:
     async with pool.acquire() as conn:
         if not await is_seeded(conn, seed_version):
             try:
-                organizations = around(tree(near(divisions(), code)), code, below=below)
+                organizations = around(tree(near(divisions(), code, below=below)), code)
             except KeyError:
                 raise CannotServe(
                     f"organization = {code!r} is no division code; set 0 for the nation, or 2, 4, "

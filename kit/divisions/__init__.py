@@ -15,7 +15,9 @@ def divisions() -> dict[str, str]:
     found = {}
     for name in FILES:
         with (FOLDER / name).open(encoding="utf-8", newline="") as file:
-            found.update({row["code"]: row["name"] for row in csv.DictReader(file)})
+            rows = csv.reader(file)
+            next(rows)  # the header: code, name, the codes above
+            found.update({row[0]: row[1] for row in rows})
     return found
 
 
