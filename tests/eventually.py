@@ -9,7 +9,7 @@ import grpc
 T = TypeVar("T")
 
 
-async def eventually(check: Callable[[], Awaitable[T]], *, within: float = 10.0) -> T:
+async def eventually(check: Callable[[], Awaitable[T]], *, within: float = 60) -> T:
     """Repeat `check` until it no longer fails, for at most `within` seconds."""
     deadline = asyncio.get_running_loop().time() + within
     while True:

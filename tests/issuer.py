@@ -127,7 +127,7 @@ class Issuer:
             except OSError:
                 raise AssertionError from None
 
-        await eventually(up, within=30)
+        await eventually(up)
 
     async def stop(self) -> None:
         if self._process:

@@ -222,7 +222,7 @@ async def start_tree(*nodes: tuple[Node, Node | None]) -> None:
         if above is not None:
             await confirm(node, above)
     for node, _ in nodes:
-        await eventually(partial(_knows, node, len(nodes)), within=30)
+        await eventually(partial(_knows, node, len(nodes)))
         await node.start(*node.services)
 
 

@@ -28,8 +28,6 @@ from tests.service.benefits.counter import Counter
 from tests.service.benefits.test_lists import finding
 
 SHOP = "merchants/shop-7"
-WITHIN = 30.0
-"""Seconds for something to arrive at another node."""
 CHENGDU, MIANYANG = "510104", "510703"
 """Counties in which the members of the two cities live."""
 
@@ -81,7 +79,7 @@ async def arrived(counter: Counter, programme: pb.Programme, member: UUID) -> pb
         assert found
         return found[0]
 
-    return await eventually(look, within=WITHIN)
+    return await eventually(look)
 
 
 async def test_each_city_gives_out_its_share_of_a_programme_of_the_province(tree: Tree) -> None:
@@ -133,7 +131,7 @@ async def counted(tree: Tree, programme: pb.Programme) -> None:
             assert log_pb2.Verdict.Name(proof.verdict) == "COMPLETE"
             assert {one.kind: one.records for one in proof.counts}.get("coupons") == own
 
-    await eventually(check, within=WITHIN)
+    await eventually(check)
 
 
 async def test_a_programme_for_one_city_is_not_for_the_members_of_another(tree: Tree) -> None:
@@ -152,7 +150,7 @@ async def test_a_programme_for_one_city_is_not_for_the_members_of_another(tree: 
     await tree.chengdu.claim(await arrived(tree.chengdu, programme, ours), ours)
     claim.programme = everybody.name
     assert (await tree.mianyang.refusal(claim, by=ours)).reason == "NOT_A_MEMBER"
-    await eventually(lambda: known(tree.chengdu, everybody), within=WITHIN)
+    await eventually(lambda: known(tree.chengdu, everybody))
     assert (await tree.chengdu.refusal(claim, by=ours)).reason == "NOT_ELIGIBLE"
 
 
@@ -174,7 +172,7 @@ async def found(text: str, expected: str, *counters: Counter) -> None:
         for counter in counters:
             assert await finding(counter, text) == expected
 
-    await eventually(check, within=WITHIN)
+    await eventually(check)
 
 
 async def bundle_of(
@@ -187,7 +185,7 @@ async def bundle_of(
         assert holds(bundle)
         return bundle
 
-    bundle = await eventually(fetch, within=WITHIN)
+    bundle = await eventually(fetch)
     file.write_bytes(bundle.SerializeToString())
     return bundle
 

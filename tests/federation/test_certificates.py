@@ -52,7 +52,7 @@ async def trusted(line: Line) -> None:
             found = (await keys(node))[1]
             assert len(found) == 3 and [found["5101"].certificate] == own
 
-    await eventually(check, within=20)
+    await eventually(check)
 
 
 @pytest.mark.parametrize("held", ["none", "half over"])
@@ -75,7 +75,7 @@ async def test_a_certificate_that_is_missing_or_half_over_is_made_again_and_know
         for node in line.all:
             assert (await keys(node))[1]["5101"].certificate == made
 
-    await eventually(renewed, within=20)
+    await eventually(renewed)
 
 
 async def test_a_child_is_certified_for_its_own_place_and_key_alone(line: Line) -> None:

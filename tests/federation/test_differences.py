@@ -61,7 +61,7 @@ async def test_exactly_what_a_node_two_levels_up_lost_is_asserted_again(line: Li
             ids[2]: MEANING.ALTERED_ABOVE,
         }
         assert await differing(line.province, origin=f"nodes/{city.id}") == expected
-    await verdict_is(nation, city, "COMPLETE", within=40)
+    await verdict_is(nation, city, "COMPLETE")
     assert await differing(line.province, origin=f"nodes/{city.id}") == {}
     assert await nation.things.versions(city.id) == await city.things.versions(city.id)
     assert sorted(set(await asserted(city))) == sorted(ids)
@@ -91,7 +91,7 @@ async def test_what_cannot_be_healed_is_listed_and_not_asserted_for_ever(
     async def healed() -> None:
         assert await differing(child) == expected
 
-    await eventually(healed, within=40)
+    await eventually(healed)
     before = (await asserted(child)).count(older)
     under_way = set()  # what is new may not have arrived when the parent is compared with
     for _ in range(3):  # each time the parent wants the buckets that still differ
@@ -133,7 +133,7 @@ async def wanted_again(pair: Pair) -> None:
         assert proof.certified > before and proof.different_buckets
         assert pair.line.passed_bytes > passed + 10_000  # two searches
 
-    await eventually(check, within=30)
+    await eventually(check)
 
 
 async def test_a_record_that_only_the_parent_has_left_is_listed(pair: Pair) -> None:
@@ -172,8 +172,8 @@ async def test_under_an_older_parent_whole_buckets_are_asserted(
         async def whole() -> None:
             assert len(bucket) > 1 and set(await asserted(pair.child)) == bucket
 
-        await eventually(whole, within=40)
-        await holds_all(pair.parent, pair.child, within=40)
+        await eventually(whole)
+        await holds_all(pair.parent, pair.child)
 
 
 async def test_more_differences_than_one_search_finds_are_healed_all_the_same(
@@ -184,7 +184,7 @@ async def test_more_differences_than_one_search_finds_are_healed_all_the_same(
     await holds_all(pair.parent, pair.child)
     await pair.parent.things.pool.execute("DELETE FROM things")
     await pair.parent.recount(pair.child)
-    await holds_all(pair.parent, pair.child, within=40)
+    await holds_all(pair.parent, pair.child)
 
 
 async def test_100_differences_are_found_by_few_bytes_and_told_in_pages(pair: Pair) -> None:
@@ -227,7 +227,7 @@ async def test_a_comparison_that_cannot_be_made_is_refused_with_the_reason(line:
     async def back() -> None:
         assert await differing(city) == {}
 
-    await eventually(back, within=20)
+    await eventually(back)
 
 
 async def test_a_child_compares_only_what_lies_below_it(line: Line) -> None:

@@ -15,7 +15,7 @@ from tests.federation.test_enrollment import reason
 from tests.federation.things import ORDER, change
 
 
-async def arrived(origin: Node, *readers: Node, within: float = 20) -> None:
+async def arrived(origin: Node, *readers: Node) -> None:
     """Each reader holds the orders that the origin holds, and has proved it."""
 
     async def check() -> None:
@@ -26,7 +26,7 @@ async def arrived(origin: Node, *readers: Node, within: float = 20) -> None:
             assert log_pb2.Verdict.Name(proof.verdict) == "COMPLETE"
             assert sum(count.records for count in proof.counts) == len(held)
 
-    await eventually(check, within=within)
+    await eventually(check)
 
 
 async def from_above(reader: Node, origin: Node) -> log_pb2.Proof:
@@ -79,7 +79,7 @@ async def test_a_copy_below_that_is_lost_or_altered_is_put_right(line: Line) -> 
         "UPDATE proofs SET recount_time = '-infinity' WHERE channel = 'down' AND frame > 0"
     )
     await line.nation.things.add(1, ORDER)  # a certificate follows, at which it is noticed
-    await arrived(line.nation, line.province, line.city, within=40)
+    await arrived(line.nation, line.province, line.city)
     assert await city.fetchval("SELECT state FROM orders WHERE id = $1", ids[1]) == 1
 
 
@@ -131,7 +131,7 @@ async def test_a_node_that_comes_when_the_frames_are_freed_gets_a_snapshot(doome
     )
     await conn.close()
     await doomed.city.start()
-    await arrived(doomed.nation, doomed.city, within=40)
+    await arrived(doomed.nation, doomed.city)
     await doomed.nation.things.add(3, ORDER)
     await arrived(doomed.nation, doomed.province, doomed.city)
 

@@ -8,11 +8,11 @@ from tests.federation.test_upward import proved
 from tests.federation.things import Things, change, plain
 
 
-async def verdict_is(node: Node, origin: Node, verdict: str, *, within: float = 20) -> None:
+async def verdict_is(node: Node, origin: Node, verdict: str) -> None:
     async def check() -> None:
         assert log_pb2.Verdict.Name((await node.network())[origin.code].verdict) == verdict
 
-    await eventually(check, within=within)
+    await eventually(check)
 
 
 async def settled(line: Line, n: int = 500) -> list[object]:
@@ -22,7 +22,7 @@ async def settled(line: Line, n: int = 500) -> list[object]:
     return list(ids)
 
 
-async def holds_all(node: Node, origin: Node, *, within: float = 20) -> None:
+async def holds_all(node: Node, origin: Node) -> None:
     """A node holds all things of another, and has proved it."""
 
     async def check() -> None:
@@ -32,7 +32,7 @@ async def holds_all(node: Node, origin: Node, *, within: float = 20) -> None:
         assert log_pb2.Verdict.Name(proof.verdict) == "COMPLETE"
         assert sum(count.records for count in proof.counts) == len(held)
 
-    await eventually(check, within=within)
+    await eventually(check)
 
 
 async def test_a_copy_that_is_deleted_is_noticed_and_comes_back(line: Line) -> None:
@@ -41,7 +41,7 @@ async def test_a_copy_that_is_deleted_is_noticed_and_comes_back(line: Line) -> N
     await line.city.things.add(1)  # the next certificate recounts
     await verdict_is(line.province, line.city, "DIFFERENT")
     assert len((await line.province.proof(line.city)).different_buckets) == 1
-    await verdict_is(line.province, line.city, "COMPLETE", within=40)
+    await verdict_is(line.province, line.city, "COMPLETE")
     held = await line.province.things.versions(line.city.id)
     assert held == await line.city.things.versions(line.city.id)
     assert ids[7] in held
@@ -52,7 +52,7 @@ async def test_a_copy_that_is_altered_is_noticed_and_put_right(line: Line) -> No
     await line.nation.things.pool.execute("UPDATE things SET state = 99 WHERE id = $1", ids[7])
     proof = await line.nation.recount(line.city)
     assert proof.verdict == log_pb2.DIFFERENT
-    await verdict_is(line.nation, line.city, "COMPLETE", within=40)
+    await verdict_is(line.nation, line.city, "COMPLETE")
     state = await line.nation.things.pool.fetchval("SELECT state FROM things WHERE id = $1", ids[7])
     assert state == 1
 
@@ -82,8 +82,8 @@ async def test_a_stored_frame_that_a_reader_still_needs_is_asked_for_again(line:
     async def whole() -> None:
         assert set(ids) <= set(await line.province.things.versions(line.city.id))
 
-    await eventually(whole, within=30)
-    await verdict_is(line.province, line.city, "COMPLETE", within=30)
+    await eventually(whole)
+    await verdict_is(line.province, line.city, "COMPLETE")
 
 
 async def test_a_record_written_without_the_outbox_is_never_called_complete(doomed: Line) -> None:

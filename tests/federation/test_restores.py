@@ -77,7 +77,7 @@ async def unnoticed(postgres: str, node: Node, *names: str) -> AsyncIterator[Non
 
 async def everything_is_proved(line: Line) -> None:
     """Everyone above holds what the nodes below hold, and says COMPLETE of each."""
-    await proved(line, {}, within=40)
+    await proved(line, {})
 
     async def check() -> None:
         for above, below in (
@@ -88,7 +88,7 @@ async def everything_is_proved(line: Line) -> None:
             state = (await above.network())[below.code]
             assert log_pb2.Verdict.Name(state.verdict) == "COMPLETE"
 
-    await eventually(check, within=40)
+    await eventually(check)
 
 
 async def taken_back(node: Node) -> set[UUID]:
@@ -285,7 +285,7 @@ async def test_a_parent_that_stayed_away_too_long_returns_by_a_snapshot(line: Li
         async def arrived() -> None:
             assert set(ids) <= set(await line.nation.things.versions(line.city.id))
 
-        await eventually(arrived, within=30)
+        await eventually(arrived)
     await everything_is_proved(line)
 
 
@@ -313,7 +313,7 @@ async def test_a_service_that_is_new_at_the_nation_starts_from_a_snapshot(
         await free(node, detach=timedelta(0))
     async with writing(line.city):
         await line.nation.start("things")
-        await eventually(holds(line.nation, line.city, 500), within=30)
+        await eventually(holds(line.nation, line.city, 500))
     await everything_is_proved(line)
 
 
@@ -352,7 +352,7 @@ async def test_a_lost_province_is_rebuilt_from_its_city_and_from_the_nation(
         await nodes.join(doomed.city, doomed.province)
         await doomed.city.start("sync")
         await nodes.confirm(doomed.city, doomed.province)
-        await eventually(holds(doomed.province, doomed.city, 500), within=40)
+        await eventually(holds(doomed.province, doomed.city, 500))
     await everything_is_proved(doomed)
     assert set(await doomed.province.things.versions(doomed.province.id)) == set(own)
 
@@ -370,13 +370,13 @@ async def test_a_city_that_worked_alone_for_long_joins_by_a_snapshot(
     async with writing(city):
         await city.start("sync")
         await nodes.confirm(city, line.province)
-        await eventually(holds(line.nation, city, len(ids)), within=40)
+        await eventually(holds(line.nation, city, len(ids)))
 
     async def proved_above() -> None:
         assert await line.nation.things.versions(city.id) == await city.things.versions(city.id)
         assert (await line.nation.network())[city.code].verdict == log_pb2.COMPLETE
 
-    await eventually(proved_above, within=40)
+    await eventually(proved_above)
     await city.stop()
 
 

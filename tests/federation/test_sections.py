@@ -28,7 +28,6 @@ from tests.federation.test_enrollment import reason
 from tests.offices import open_at
 
 HOME = "organizations/510104"
-WITHIN = 40.0
 NUMBERS = count(500)
 SECOND = "officers/wang-fang"
 """Who approves what the other officer has filed."""
@@ -87,7 +86,7 @@ async def reads(node: Node, member: str, full_name: str) -> None:
         assert (found.person.id_number, found.person.phone) == ("", "")
         assert bool(found.approval_date) == bool(full_name)
 
-    await eventually(check, within=WITHIN)
+    await eventually(check)
 
 
 async def view(node: Node, **levels: str) -> sync_pb2.View:
@@ -117,7 +116,7 @@ async def held_to(line: Line, made: sync_pb2.View) -> None:
             "COMPLETE", "COMPLETE", "COMPLETE",
         ]  # fmt: skip
 
-    await eventually(check, within=WITHIN)
+    await eventually(check)
 
 
 async def bytes_in(node: Node, name: str) -> list[str]:
@@ -197,7 +196,7 @@ async def test_a_node_says_that_it_holds_to_a_view_when_all_its_services_do(line
             closed.name, before.name, closed.name,
         ]  # fmt: skip
 
-    await eventually(others, within=WITHIN)
+    await eventually(others)
     assert await bytes_in(line.province, "宇文成都") == ["membership.members"]
     await line.province.start("membership")
     await held_to(line, closed)
@@ -222,7 +221,7 @@ async def kept_back(line: Line, member: str) -> AsyncIterator[Any]:
         assert found
         return found
 
-    found = await eventually(stored, within=WITHIN)
+    found = await eventually(stored)
 
     async def put(other: frame_pb2.Frame) -> None:
         await conn.execute(
@@ -287,7 +286,7 @@ async def test_a_section_that_is_altered_on_the_way_is_named_and_comes_from_its_
             assert stream.via == f"nodes/{line.province.id}"
             assert (await line.nation.network())["5101"].verdict == log_pb2.DIFFERENT
 
-        await eventually(named, within=WITHIN)
+        await eventually(named)
         await line.province.start("sync")
     await reads(line.nation, member, "令狐冲冲")
     assert await bytes_in(line.nation, "岳不群") == []
@@ -297,7 +296,7 @@ async def test_a_section_that_is_altered_on_the_way_is_named_and_comes_from_its_
         assert (stream.refusals, stream.refusal) == (1, "")
         assert stream.proof.verdict == log_pb2.COMPLETE
 
-    await eventually(right, within=WITHIN)
+    await eventually(right)
 
 
 async def test_a_section_that_is_dropped_or_swapped_on_the_way_is_lacking_until_it_is_fetched(
@@ -316,14 +315,14 @@ async def test_a_section_that_is_dropped_or_swapped_on_the_way_is_lacking_until_
             assert list(proof.lacking_buckets) == [bytes.fromhex(member[-2:])[0]]
             assert proof.verdict == log_pb2.COMPLETE  # what is lacking leaves its hash
 
-        await eventually(lacking, within=WITHIN)
+        await eventually(lacking)
         await line.city.start("sync")
     await reads(line.nation, member, "独孤求败")
 
     async def whole() -> None:
         assert not (await shown(line)).proof.lacking_buckets
 
-    await eventually(whole, within=WITHIN)
+    await eventually(whole)
 
 
 async def test_a_field_that_the_province_was_not_shown_cannot_be_altered_by_it(line: Line) -> None:
@@ -351,7 +350,7 @@ async def test_a_field_that_the_province_was_not_shown_cannot_be_altered_by_it(l
             assert stream.via == f"nodes/{line.province.id}"
             assert (await line.nation.network())["5101"].verdict == log_pb2.DIFFERENT
 
-        await eventually(named, within=WITHIN)
+        await eventually(named)
         await put(frame)
     await reads(line.nation, member, "")
 
@@ -359,7 +358,7 @@ async def test_a_field_that_the_province_was_not_shown_cannot_be_altered_by_it(l
         assert (await shown(line)).refusal == ""
         assert (await line.nation.network())["5101"].verdict == log_pb2.COMPLETE
 
-    await eventually(right, within=WITHIN)
+    await eventually(right)
 
 
 async def test_a_service_gives_its_sections_to_sync_alone(line: Line) -> None:

@@ -115,7 +115,7 @@ async def let_in(program: Program) -> None:
         except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError) as error:
             raise AssertionError(repr(error)) from None
 
-    await eventually(there, within=20)
+    await eventually(there)
 
 
 @pytest.fixture(scope="module")

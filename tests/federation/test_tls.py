@@ -159,7 +159,7 @@ async def test_a_child_joins_and_its_records_are_proved_above(pair: Pair) -> Non
         proof = await pair.province.proof(pair.city)
         assert log_pb2.Verdict.Name(proof.verdict) == "COMPLETE"
 
-    await eventually(proved, within=30)
+    await eventually(proved)
 
 
 async def test_nobody_is_served_in_plain(pair: Pair) -> None:
@@ -371,7 +371,7 @@ async def test_a_child_that_is_revoked_is_cut_at_once_and_comes_back_by_a_new_in
             assert await push() == ""
             assert ids[0] in await node.things.versions(city.id)
 
-        await eventually(back, within=30)
+        await eventually(back)
 
 
 async def admitted(node: Guarded, key: Ed25519PrivateKey) -> sync_pb2.EnrollRequest:

@@ -10,7 +10,7 @@ from tests.federation.nodes import Node
 from tests.federation.things import CRY, ORDER
 
 
-async def proved(line: Line, expected: dict[UUID, int], *, within: float = 20) -> None:
+async def proved(line: Line, expected: dict[UUID, int]) -> None:
     """The nation holds these versions, exactly what the city holds, and says COMPLETE of it."""
 
     async def check() -> None:
@@ -25,7 +25,7 @@ async def proved(line: Line, expected: dict[UUID, int], *, within: float = 20) -
         assert log_pb2.Verdict.Name(proof.verdict) == "COMPLETE"
         assert sum(count.records for count in proof.counts) == len(held)
 
-    await eventually(check, within=within)
+    await eventually(check)
 
 
 async def test_what_a_city_commits_is_readable_and_proved_at_the_nation(line: Line) -> None:
@@ -101,7 +101,7 @@ async def test_whatever_service_dies_while_records_are_written_nothing_is_lost(
     held = await line.city.things.versions(line.city.id)
     # A commit whose answer was lost may have gone further than what was acknowledged.
     assert all(held.get(id_, 0) >= version for id_, version in acknowledged.items())
-    await proved(line, held, within=30)
+    await proved(line, held)
 
 
 async def test_an_urgent_entry_overtakes_what_is_queued(line: Line) -> None:
@@ -115,4 +115,4 @@ async def test_an_urgent_entry_overtakes_what_is_queued(line: Line) -> None:
         assert await line.nation.things.versions(line.city.id, CRY) == {cry: 1}
         return len(await line.nation.things.versions(line.city.id))
 
-    assert await eventually(heard, within=20) < before + 10_000
+    assert await eventually(heard) < before + 10_000

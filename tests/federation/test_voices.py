@@ -94,7 +94,7 @@ async def seen(counter: Counter, voice: str, check: Callable[[pb.Voice], bool]) 
         assert check(found), found
         return found
 
-    return await eventually(look, within=20)
+    return await eventually(look)
 
 
 async def passed_on(counter: Counter, voice: str, reason: str) -> pb.Voice:
@@ -104,7 +104,7 @@ async def passed_on(counter: Counter, voice: str, reason: str) -> pb.Voice:
         answer: pb.Voice = await counter.ask(pb.PassOnVoiceRequest(name=voice, reason=reason))
         return answer
 
-    return await eventually(attempt, within=20)
+    return await eventually(attempt)
 
 
 async def test_a_voice_is_read_as_far_as_it_was_passed_on_and_the_answer_comes_down(
@@ -149,7 +149,7 @@ async def test_a_voice_is_read_as_far_as_it_was_passed_on_and_the_answer_comes_d
         assert mine.state == pb.Voice.ANSWERED
         assert [step.level for step in mine.steps] == ["county", "city", "province"]
 
-    await eventually(answered, within=20)
+    await eventually(answered)
     between = await seen(city, voice, lambda found: found.state == pb.Voice.ANSWERED)
     assert [step.text for step in between.steps] == ["县里无权处理", "请省里协调", ""]
     back = await seen(county, voice, lambda found: found.state == pb.Voice.ANSWERED)
@@ -166,7 +166,7 @@ async def test_what_an_erased_member_said_is_gone_as_far_up_as_it_was_passed_on(
         async def raised() -> str:
             return (await county.raise_(WORDS, by=member)).name
 
-        voice = await eventually(raised, within=20)
+        voice = await eventually(raised)
         await passed_on(county, voice, "县里无权处理")
         await seen(city, voice, lambda found: found.text == WORDS)
         await passed_on(city, voice, "请省里协调")
@@ -185,7 +185,7 @@ async def test_what_an_erased_member_said_is_gone_as_far_up_as_it_was_passed_on(
     async def forgotten() -> None:
         assert await texts(levels, voice) == [0, 0, 0]
 
-    await eventually(forgotten, within=30)
+    await eventually(forgotten)
 
 
 async def texts(levels: Levels, voice: str) -> list[int]:
@@ -240,7 +240,7 @@ async def test_the_top_sees_at_which_level_voices_are_closed_unanswered(levels: 
         }
         assert more == {"county": (1, 4), "city": (1, 1), "province": (0, 0)}
 
-    await eventually(counted, within=20)
+    await eventually(counted)
 
 
 async def test_a_notice_from_the_top_is_read_at_the_bottom_and_its_readers_add_up(
@@ -254,7 +254,7 @@ async def test_a_notice_from_the_top_is_read_at_the_bottom_and_its_readers_add_u
         async def found(counter: Counter = counter, member: str = members[0]) -> None:
             assert "全省通知" in await counter.titles(member)
 
-        await eventually(found, within=20)
+        await eventually(found)
         for member in members:
             await counter.ask(pb.MarkReadRequest(name=name), by=member)
 
@@ -263,7 +263,7 @@ async def test_a_notice_from_the_top_is_read_at_the_bottom_and_its_readers_add_u
             found = await counter.ask(pb.GetNoticeRequest(name=notice.name))
             assert found.readers == expected
 
-    await eventually(counted, within=20)
+    await eventually(counted)
 
 
 async def test_a_voice_overtakes_ten_thousand_rows_of_a_roster_that_wait(levels: Levels) -> None:
@@ -281,7 +281,7 @@ async def test_a_voice_overtakes_ten_thousand_rows_of_a_roster_that_wait(levels:
         assert voice in await stored(county, county, "notify", "urgent")
         assert not (await stored(city, county, "membership", "records")).keys() - earlier
 
-    await eventually(queued, within=30)
+    await eventually(queued)
     await levels.line.heal()
     known = await seen(levels.city, f"voices/{voice}", lambda found: True)
     assert known.state == pb.Voice.WAITING
@@ -291,7 +291,7 @@ async def test_a_voice_overtakes_ten_thousand_rows_of_a_roster_that_wait(levels:
         assert len(rows.keys() - earlier) == ROWS
         return {id_: time for id_, time in rows.items() if id_ not in earlier}
 
-    rows = await eventually(arrived, within=60)
+    rows = await eventually(arrived)
     times = await stored(city, county, "notify", "urgent")
     late = sum(time > times[voice] for time in rows.values())
     assert late == ROWS, f"{ROWS - late} rows came before the voice"
@@ -339,4 +339,4 @@ async def test_everything_is_proved_above_and_below(levels: Levels) -> None:
             for proof in found.values():
                 assert log_pb2.Verdict.Name(proof.verdict) == "COMPLETE", proof
 
-    await eventually(proved, within=30)
+    await eventually(proved)

@@ -214,7 +214,7 @@ async def people(node: Node) -> None:
         parent=f"organizations/{STREET}"), benefits_pb2.ListProgrammesRequest(),
         membership_pb2.GetOrganizationRequest(name="organizations/51"),
     ):  # fmt: skip
-        await eventually(lambda request=request: node.ask(request), within=20)  # type: ignore[misc]
+        await eventually(lambda request=request: node.ask(request))  # type: ignore[misc]
     await record(node)
     for pool in node.pools.values():
         for code, path in ((LOOK_ALIKE, f"0.51.5101.510104.{LOOK_ALIKE}"), ("5", "0.5")):

@@ -81,7 +81,7 @@ async def healthy(settings: Settings, task: "asyncio.Future[Any] | None" = None)
             if task is None or not task.done():
                 await health.Check(health_pb2.HealthCheckRequest())
 
-        await eventually(check, within=30)
+        await eventually(check)
 
 
 @asynccontextmanager

@@ -50,7 +50,7 @@ async def test_an_import_killed_in_the_middle_goes_on_and_does_each_row_once(
     desk = unserved
     content = a_roster(desk.member_rows(range(ROWS)) + desk.applicant_rows([0, ROWS]))
     async with process(desk.settings):
-        roster = await eventually(lambda: desk.announce(content), within=30)
+        roster = await eventually(lambda: desk.announce(content))
         await desk.upload(roster, content)
         await begun(desk, roster)
     assert await desk.count("roster_rows") < ROWS
@@ -69,14 +69,14 @@ async def test_a_workbook_killed_in_its_preview_and_in_its_import_changes_nothin
     desk = unserved
     content = a_workbook(row.split(",") for row in [HEADER, *desk.member_rows(range(ROWS))])
     async with process(desk.settings):
-        roster = await eventually(lambda: desk.announce(content, preview=True), within=30)
+        roster = await eventually(lambda: desk.announce(content, preview=True))
         await desk.upload(roster, content)
         await begun(desk, roster)
     checked = await desk.count("roster_rows")
     assert checked % imports.BATCH == 0 and checked < ROWS
     assert await desk.count("people") == await desk.count("members") == 0
     async with process(desk.settings):
-        preview = await eventually(lambda: desk.ended(roster), within=30)
+        preview = await eventually(lambda: desk.ended(roster))
         assert (preview.state, preview.done_rows) == (pb.Roster.PREVIEWED, ROWS)
         assert await desk.count("roster_rows") == ROWS
         assert await desk.count("people") == await desk.count("members") == 0

@@ -55,12 +55,12 @@ async def test_calls_go_on_while_the_key_is_changed_and_the_old_one_may_be_delet
         before = await desk.approve(await desk.apply(0))
         old = await keks(desk)
         callers = [asyncio.create_task(calls(first)) for first in (1_000, 2_000)]
-        await eventually(lambda: goes_on(4), within=60)
+        await eventually(lambda: goes_on(4))
         provider = add_key(settings)
         async with desk.pool.acquire() as conn:
             assert await rewrap(conn, provider) >= 4
         at = len(made)
-        await eventually(lambda: goes_on(at + 4), within=60)
+        await eventually(lambda: goes_on(at + 4))
         (settings.secrets / "data.key").write_text(
             (settings.secrets / "data.key").read_text().splitlines()[0]
         )

@@ -28,7 +28,7 @@ async def test_every_way_to_change_a_record_leaves_table_and_log_equal(alone: De
                 "applications": 3, "members": 3,
             }  # fmt: skip
 
-        await eventually(complete, within=20)
+        await eventually(complete)
         await alone.pool.execute(
             "UPDATE members SET state = 2 WHERE id = (SELECT min(id::text)::uuid FROM members)"
         )

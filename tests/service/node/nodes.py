@@ -65,7 +65,7 @@ async def a_node(folder: Path, *options: str, more: str = "") -> AsyncIterator[N
     node = Node(folder, await launch(write_config(folder, more), *options))
     reading = asyncio.create_task(read(node.process))
     try:
-        await eventually(lambda: is_up(node), within=30)
+        await eventually(lambda: is_up(node))
         yield node
     finally:
         await node.stop()
@@ -92,9 +92,9 @@ async def is_up(node: Node) -> bool:
     return (node.folder / "data" / "endpoints.json").exists()
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], *, within: float) -> None:
-    """Wait until `check` holds; fail after `within` seconds."""
-    async with asyncio.timeout(within):
+async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until `check` holds, for a minute at most."""
+    async with asyncio.timeout(60):
         while not await check():
             await asyncio.sleep(0.02)
 

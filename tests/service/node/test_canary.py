@@ -210,7 +210,7 @@ async def speak(house: House, member: str) -> None:
         request = notify_pb2.RaiseVoiceRequest(text=text, request_id=str(uuid4()))
         return await house.ask(mine, request, by=member)
 
-    voice = await eventually(raised, within=20)
+    voice = await eventually(raised)
     answering = notify_pb2.AnswerVoiceRequest(
         name=voice.name, text=f"{NAME}您好：{SAID}", request_id=str(uuid4())
     )
@@ -225,7 +225,7 @@ async def speak(house: House, member: str) -> None:
     async def carded() -> Any:
         return await house.ask(holder, benefits_pb2.GetMyCardRequest(), by=member)
 
-    card = await eventually(carded, within=20)
+    card = await eventually(carded)
     revoking = benefits_pb2.RevokeCardRequest(
         name=card.card.name, reason=f"{NAME}遗失，{PHONE}", request_id=str(uuid4())
     )
@@ -299,7 +299,7 @@ async def settled(house: House) -> None:
         await conn.close()
         assert {"membership", "benefits", "notify"} <= {row["service"] for row in services}
 
-    await eventually(framed, within=20)
+    await eventually(framed)
     secret = (house.folder / "data" / "secrets" / "postgres" / "postgres").read_text()
     conn = await asyncpg.connect(re.sub(r"//[^@]+@", f"//postgres:{secret}@", dsns["sync"]))
     await conn.execute("CHECKPOINT")

@@ -57,7 +57,7 @@ async def kill(node: Node, part: str) -> None:
     async def is_back() -> bool:
         return node.pid(part) != pid
 
-    await eventually(is_back, within=15)
+    await eventually(is_back)
 
 
 async def test_a_service_reaches_its_own_database_and_no_other(node: Node) -> None:
@@ -74,7 +74,7 @@ async def test_what_is_killed_comes_back_where_it_was(node: Node) -> None:
     before = node.endpoints
     for part in PARTS:
         await kill(node, part)
-    await eventually(lambda: answers(node), within=10)
+    await eventually(lambda: answers(node))
     assert {**node.endpoints, "pids": {}} == {**before, "pids": {}}
 
 
@@ -90,7 +90,7 @@ async def test_a_killed_node_leaves_nothing_behind_and_keeps_its_data(tmp_path: 
         async def all_gone() -> bool:
             return not [pid for pid in pids if lives(pid)]
 
-        await eventually(all_gone, within=10)
+        await eventually(all_gone)
         await node.process.wait()
     os.unlink(tmp_path / "data" / "endpoints.json")
     async with a_node(tmp_path) as node:
