@@ -15,7 +15,7 @@ from kit.rpc import CHANNEL_OPTIONS
 from node.problems import BundleMalformed, NodeUnreachable, RootDiffers
 from services.benefits.domain import verification
 from services.benefits.domain.verification import Finding, Verdict
-from services.sync.domain import fingerprint
+from services.sync.domain.nodes import fingerprint
 from smartunion.benefits.v1 import benefits_pb2 as pb
 from smartunion.benefits.v1.benefits_pb2_grpc import BenefitsServiceStub
 

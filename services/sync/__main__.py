@@ -20,8 +20,8 @@ from kit.telemetry import setup_logging
 from kit.tree import seeded
 from services.sync.config import Settings
 from services.sync.differences import Differences, Healer
-from services.sync.domain import Node
 from services.sync.domain.homes import own as own_home
+from services.sync.domain.nodes import Node
 from services.sync.link import Children, Framer, Uplink, Watcher
 from services.sync.link.below import Below, Numbering
 from services.sync.restores import Restores

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from kit import config
-from services.sync.domain import key_invited_by
+from services.sync.domain.enrollments import key_invited_by
 
 ADDRESS = r"^(|[A-Za-z0-9.-]+:\d{1,5})\Z"
 

@@ -19,7 +19,7 @@ from kit.errors import FailedPrecondition, Refusal, Unavailable
 from kit.ranges import Search
 from kit.records import DOWN
 from kit.rpc import PageTokenForeign
-from services.sync.domain import ServiceUnknown, StreamKey
+from services.sync.domain.streams import ServiceUnknown, StreamKey
 from services.sync.usecases import Sync, key_of, to_stream
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc

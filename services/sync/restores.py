@@ -17,8 +17,14 @@ import grpc
 
 from kit import frames
 from kit.errors import Unavailable
-from services.sync import domain
-from services.sync.domain import Stream, StreamKey
+from services.sync.domain.streams import (
+    PageInvalid,
+    ServiceUnknown,
+    SnapshotMalformed,
+    Stream,
+    StreamKey,
+    StreamUnknown,
+)
 from services.sync.usecases import Sync, key_of, to_stream
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
@@ -68,10 +74,10 @@ class Restores:
         first = await anext(requests, sync_pb2.PushSnapshotRequest())
         key, head = key_of(first.stream), first.part.head
         if not _is_sound(key, head, first.hash):
-            raise domain.SnapshotMalformed()
+            raise SnapshotMalformed()
         await self._sync.check_below(key, child)
         if key.origin not in await self._sync.nodes():
-            raise domain.StreamUnknown(origin=f"nodes/{key.origin}")
+            raise StreamUnknown(origin=f"nodes/{key.origin}")
 
         async def parts() -> AsyncIterator[log_pb2.WriteSnapshotRequest]:
             yield log_pb2.WriteSnapshotRequest(part=first.part)
@@ -103,7 +109,7 @@ class Restores:
                 yield sync_pb2.ReadSnapshotResponse(hash=request.hash, part=request.part)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                raise domain.StreamUnknown(origin=f"nodes/{key.origin}") from None
+                raise StreamUnknown(origin=f"nodes/{key.origin}") from None
             raise SnapshotAway(service=key.service) from None
 
     # -- at the child
@@ -225,7 +231,7 @@ class Restores:
             SnapshotAway: if it does not answer.
         """
         if service not in self._logs:
-            raise domain.ServiceUnknown(service=service[:50], known=", ".join(sorted(self._logs)))
+            raise ServiceUnknown(service=service[:50], known=", ".join(sorted(self._logs)))
         request = log_pb2.ListTakenBackRequest(page_size=page_size, page_token=page_token)
         try:
             return await self._logs[service].ListTakenBack(
@@ -233,7 +239,7 @@ class Restores:
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                raise domain.PageInvalid() from None
+                raise PageInvalid() from None
             raise SnapshotAway(service=service) from None
 
     def _said(self, key: StreamKey, taken: log_pb2.TakeBackResponse) -> None:

@@ -15,11 +15,13 @@ from kit import accounts, ranges
 from kit.ranges import Difference, State
 from kit.rpc import AccessDenied, Context, call_of, caller, page_of, uuid_in
 from kit.trust import NodeKey
-from services.sync import domain
 from services.sync.differences import Differences
-from services.sync.domain import Node, NodeState, Proof, Stream, StreamKey, Verdict
 from services.sync.domain.directives import Progress, Report
 from services.sync.domain.directives import State as DirectiveState
+from services.sync.domain.enrollments import INVITATION_LONGEST, DurationOutOfRange
+from services.sync.domain.network import NodeState, Proof, Verdict, network
+from services.sync.domain.nodes import LEVELS, Node, fingerprint
+from services.sync.domain.streams import Stream, StreamKey
 from services.sync.domain.views import View
 from services.sync.domain.watching import EventFilter, Subscriber
 from services.sync.restores import Restores
@@ -77,8 +79,8 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         self, request: pb.CreateInvitationRequest, context: Context
     ) -> pb.Invitation:
         asked = request.HasField("valid_duration")
-        if abs(request.valid_duration.seconds) > domain.INVITATION_LONGEST.total_seconds():
-            raise domain.DurationOutOfRange()
+        if abs(request.valid_duration.seconds) > INVITATION_LONGEST.total_seconds():
+            raise DurationOutOfRange()
         valid = request.valid_duration.ToTimedelta() if asked else None
         call = call_of(request, request.request_id)
         invited = await self._sync.invite(request.organization_code, valid, call=call)
@@ -98,7 +100,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
                     node=pb.Node(
                         name=f"nodes/{row['node']}", display_name=row["display_name"],
                         level=row["level"], organization_code=row["organization_code"],
-                        fingerprint=domain.fingerprint(row["public_key"]),
+                        fingerprint=fingerprint(row["public_key"]),
                         parent=f"nodes/{self._sync.own.id}",
                     ),
                     create_time=row["create_time"],
@@ -306,7 +308,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
 
     async def _network(self) -> pb.Network:
         proofs, figures = await asyncio.gather(self._proofs(), self._figures())
-        states = domain.network(
+        states = network(
             await self._sync.placed(),
             await self._sync.nodes(),
             await self._sync.streams(),
@@ -465,7 +467,7 @@ def to_node(node: Node) -> pb.Node:
         display_name=node.display_name,
         level=node.level,
         organization_code=node.organization_code,
-        fingerprint=domain.fingerprint(node.public_key),
+        fingerprint=fingerprint(node.public_key),
         parent=f"nodes/{node.parent}" if node.parent else "",
     )
 
@@ -504,10 +506,10 @@ def by_level(nodes: Sequence[Node], figures: Sequence[log_pb2.Figure]) -> list[p
     levels = {node.id.bytes: node.level for node in nodes}
     sums: Counter[tuple[int, str]] = Counter()
     for figure in figures:
-        if (level := levels.get(figure.origin)) in domain.LEVELS:
-            sums[domain.LEVELS.index(level), figure.name] += figure.value
+        if (level := levels.get(figure.origin)) in LEVELS:
+            sums[LEVELS.index(level), figure.name] += figure.value
     return [
-        pb.LevelFigure(level=domain.LEVELS[at], name=name, value=value)
+        pb.LevelFigure(level=LEVELS[at], name=name, value=value)
         for (at, name), value in sorted(sums.items())
     ]
 
@@ -531,7 +533,7 @@ def to_node_key(key: NodeKey, node: Node | None) -> pb.NodeKey:
     )  # fmt: skip
     if node is not None:
         shown.display_name = node.display_name
-        shown.fingerprint = domain.fingerprint(node.public_key)
+        shown.fingerprint = fingerprint(node.public_key)
     return pb.NodeKey(
         node=shown, public_key=key.public_key, seal_key=key.seal_key, certificate=key.certificate
     )

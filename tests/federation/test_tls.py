@@ -26,8 +26,8 @@ from kit.wire import SecureChannel, Secured, server_credentials
 from node import ports
 from node.certificates import Authority
 from services.sync.config import Settings as SyncSettings
-from services.sync.domain import fingerprint as fingerprint_of
-from services.sync.domain import key_invited_by
+from services.sync.domain.enrollments import key_invited_by
+from services.sync.domain.nodes import fingerprint as fingerprint_of
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 from tests.eventually import eventually

@@ -33,7 +33,7 @@ from services.notify import __main__ as notify
 from services.notify.config import Settings as NotifySettings
 from services.sync import __main__ as sync
 from services.sync.config import Settings as SyncSettings
-from services.sync.domain import StreamMalformed
+from services.sync.domain.streams import StreamMalformed
 from services.sync.usecases import key_of
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
 from smartunion.event.v1 import access_pb2, access_pb2_grpc

@@ -32,7 +32,8 @@ from kit.records import DOWN
 from kit.rpc import refused
 from kit.wire import Wire
 from services.sync.differences import Differences, Healer, Metadata
-from services.sync.domain import StreamKey, key_invited_by
+from services.sync.domain.enrollments import key_invited_by
+from services.sync.domain.streams import StreamKey
 from services.sync.restores import Restores
 from services.sync.usecases import PUSH_BYTES, Sync, key_of
 from services.sync.usecases.down import Down, to_head

@@ -24,7 +24,7 @@ from kit import accounts
 from kit.carrier import FAILURES, Carrier, waited
 from kit.db import PASSING, Connection
 from kit.frames import FrameBroken
-from services.sync.domain import Node
+from services.sync.domain.nodes import Node
 from services.sync.domain.watching import EventFilter, Subscriber, is_type
 from services.sync.link import Children
 from services.sync.usecases import Sync

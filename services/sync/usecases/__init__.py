@@ -31,8 +31,31 @@ from kit.records import DOWN, TRAVELLING
 from kit.rpc import Call
 from kit.sealing import Keyring
 from kit.trust import NodeKey
-from services.sync import domain
-from services.sync.domain import UNKNOWN_RUN, Cursor, Invitation, Node, Stream, StreamKey
+from services.sync.domain.enrollments import (
+    INVITATION_LONGEST,
+    INVITATION_VALID,
+    ChildUnknown,
+    DurationOutOfRange,
+    EnrollmentInvalid,
+    EnrollmentNotFound,
+    FingerprintDifferent,
+    Invitation,
+    InvitationInvalid,
+    check_code,
+    check_enrollment,
+    invitation_text,
+)
+from services.sync.domain.nodes import Node, NodeUnknown, fingerprint, tree
+from services.sync.domain.streams import (
+    UNKNOWN_RUN,
+    Cursor,
+    FrameRejected,
+    OriginForeign,
+    ServiceUnknown,
+    Stream,
+    StreamKey,
+    StreamMalformed,
+)
 from services.sync.domain.views import NOTHING, Shown
 from services.sync.events import joined
 from services.sync.store import Store
@@ -164,11 +187,11 @@ class Sync:
 
     async def invite(self, code: str, valid: timedelta | None, *, call: Call) -> Invited:
         """A new invitation; its token is kept nowhere in clear."""
-        domain.check_code(code, below=self.own.organization_code)
-        duration = domain.INVITATION_VALID if valid is None else valid
-        if not timedelta(0) < duration <= domain.INVITATION_LONGEST:
-            raise domain.DurationOutOfRange()
-        token = domain.invitation_text(secrets.token_urlsafe(24), self.own.public_key)
+        check_code(code, below=self.own.organization_code)
+        duration = INVITATION_VALID if valid is None else valid
+        if not timedelta(0) < duration <= INVITATION_LONGEST:
+            raise DurationOutOfRange()
+        token = invitation_text(secrets.token_urlsafe(24), self.own.public_key)
         invited = Invited(token, code, self.clock() + duration)
         async with self.transaction() as store:
             if earlier := await store.calls.earlier(call, Invited):
@@ -184,20 +207,18 @@ class Sync:
 
     async def enroll(self, token: str, node: Node, nats_user_key: str) -> Any | None:
         """The credentials of a child that shows an invitation; None until it is confirmed."""
-        domain.check_enrollment(node, nats_user_key)
+        check_enrollment(node, nats_user_key)
         if self._shown(node) is None:
             right = "made by the node itself, of these keys 由节点自己签发"
-            raise domain.EnrollmentInvalid(
-                field="certificate", field_name="certificate", right=right
-            )
+            raise EnrollmentInvalid(field="certificate", field_name="certificate", right=right)
         async with self.transaction() as store:
             invitation = await store.invitations.lock(_hash(token))
             if invitation is None or not invitation.admits(node, at=self.clock()):
-                raise domain.InvitationInvalid()
+                raise InvitationInvalid()
             await store.invitations.use(invitation.token_hash, node.id)
             fresh = invitation.node is None
             if not await store.enrollments.add(node, nats_user_key, fresh=fresh):
-                raise domain.InvitationInvalid()
+                raise InvitationInvalid()
             row = await store.enrollments.lock(node.id)
             if row is None or row["link_token"] is None:
                 return None
@@ -210,14 +231,14 @@ class Sync:
         async with self.transaction() as store:
             return await store.enrollments.waiting()
 
-    async def confirm(self, node: UUID, fingerprint: str) -> Node:
+    async def confirm(self, node: UUID, compared: str) -> Node:
         """Admit a child whose fingerprint was compared; again does no harm."""
         async with self.transaction() as store:
             row = await store.enrollments.lock(node)
             if row is None or row["revoke_time"] is not None:
-                raise domain.EnrollmentNotFound(node=f"nodes/{node}")
-            if domain.fingerprint(row["public_key"]) != fingerprint.strip().lower():
-                raise domain.FingerprintDifferent()
+                raise EnrollmentNotFound(node=f"nodes/{node}")
+            if fingerprint(row["public_key"]) != compared.strip().lower():
+                raise FingerprintDifferent()
             child = Node(
                 id=node, parent=self.own.id, organization_code=row["organization_code"],
                 display_name=row["display_name"], level=row["level"],
@@ -242,7 +263,7 @@ class Sync:
         """Cut a child off, or refuse one that waits; again does no harm."""
         async with self.transaction() as store:
             if not await store.enrollments.revoke(node):
-                raise domain.ChildUnknown(node=f"nodes/{node}")
+                raise ChildUnknown(node=f"nodes/{node}")
         await self._cut(node)
 
     def certify(self, child: Node) -> bytes:
@@ -321,15 +342,15 @@ class Sync:
         """
         refused: dict[StreamKey, str] = {}
         async with self.transaction() as store:
-            nodes = domain.tree(self.own.id, await store.nodes.list())
+            nodes = tree(self.own.id, await store.nodes.list())
             held: dict[StreamKey, Any] = {}
             for frame in pushed:
                 try:
                     await self._store_frame(store, child, nodes, held, frame)
-                except (domain.FrameRejected, domain.OriginForeign) as refusal:
+                except (FrameRejected, OriginForeign) as refusal:
                     key = key_of(frame.stream)
                     refused[key] = refusal.reason  # the other streams go on
-                    if isinstance(refusal, domain.FrameRejected):
+                    if isinstance(refusal, FrameRejected):
                         await store.streams.refuse(key, refusal.reason)
                     facts = {"child": str(child), "reason": refusal.reason}
                     logger.error("frame refused", extra=facts)
@@ -396,7 +417,7 @@ class Sync:
         """
         key = key_of(frame.stream)
         if key.channel == DOWN or not _below(key.origin, child, self.own.id, nodes):
-            raise domain.OriginForeign(origin=f"nodes/{key.origin}", child=f"nodes/{child}")
+            raise OriginForeign(origin=f"nodes/{key.origin}", child=f"nodes/{child}")
         row = held.get(key) or await store.streams.lock(key, via=child)
         held[key] = row
         if frame.number > row["frame"] + 1:
@@ -405,7 +426,7 @@ class Sync:
         try:
             frames.check(frame, origin.public_key if origin else None)
         except frames.FrameBroken as broken:
-            raise domain.FrameRejected(number=frame.number, part=str(broken)) from None
+            raise FrameRejected(number=frame.number, part=str(broken)) from None
         verified, shown = origin is not None, self.shown
         refusal = row["refusal"]
         if refusal != SECTION_ALTERED or frames.has_others(frame):
@@ -459,7 +480,7 @@ class Sync:
         gaps: list[StreamKey] = []
         async with self.transaction() as store:
             await store.frames.settle(reader, cursors.items())
-            nodes = domain.tree(self.own.id, await store.nodes.list())
+            nodes = tree(self.own.id, await store.nodes.list())
             keys = {node.id: node.public_key for node in nodes.values()}
             above = trust.chained(await store.uplink.chain(), at=self.clock())
             keys |= {key.node: key.public_key for key in above if key.node != self.own.id}
@@ -536,7 +557,7 @@ class Sync:
         else:
             fits = _below(key.origin, child, self.own.id, await self.nodes())
         if not fits:
-            raise domain.OriginForeign(origin=f"nodes/{key.origin}", child=f"nodes/{child}")
+            raise OriginForeign(origin=f"nodes/{key.origin}", child=f"nodes/{child}")
 
     async def stream(self, key: StreamKey) -> Stream:
         """How far a stream is known and stored; at 0 if it is not."""
@@ -609,7 +630,7 @@ class Sync:
                 try:
                     frames.check(frame, self.own.public_key)
                 except frames.FrameBroken as broken:
-                    raise domain.FrameRejected(number=frame.number, part=str(broken)) from None
+                    raise FrameRejected(number=frame.number, part=str(broken)) from None
                 with suppress(frames.FrameBroken):
                     frames.strip(frame, self.shown.above)
                 view = self.shown.id if frames.has_others(frame) else None
@@ -680,17 +701,17 @@ class Sync:
         """
         if service not in self.services:
             known = ", ".join(self.services)
-            raise domain.ServiceUnknown(service=service[:50], known=known)
+            raise ServiceUnknown(service=service[:50], known=known)
         if channel not in TRAVELLING:
             raise ChannelUnknown(channel=repr(channel[:50]), known=", ".join(TRAVELLING))
         if origin != self.own.id and origin not in await self.nodes():
-            raise domain.NodeUnknown(node=f"nodes/{origin}")
+            raise NodeUnknown(node=f"nodes/{origin}")
         return StreamKey(origin, service, channel)
 
     async def nodes(self) -> dict[UUID, Node]:
         """The nodes below, parents before children."""
         async with self.look() as store:
-            return domain.tree(self.own.id, await store.nodes.list())
+            return tree(self.own.id, await store.nodes.list())
 
     async def compare_receipts(
         self, receipts: Sequence[sync_pb2.Receipt]
@@ -726,7 +747,7 @@ def key_of(stream: frame_pb2.Stream) -> StreamKey:
     """
     named = re.fullmatch("[a-z]{1,32}", stream.service) and stream.channel in TRAVELLING
     if len(stream.origin) != 16 or not named:
-        raise domain.StreamMalformed()
+        raise StreamMalformed()
     return StreamKey(UUID(bytes=stream.origin), stream.service, stream.channel)
 
 

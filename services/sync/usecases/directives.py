@@ -8,8 +8,10 @@ from uuid import UUID
 from kit.ids import uuid7
 from kit.rpc import Call, Page
 from services.sync import events
-from services.sync.domain import Held, Node, directives, tree
+from services.sync.domain import directives
 from services.sync.domain.directives import Directive, Progress, Report, State
+from services.sync.domain.nodes import Node, tree
+from services.sync.domain.records import Held
 from services.sync.store import Store
 from services.sync.usecases import Sync
 

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kit import frames, trust
 from kit.records import DOWN
 from kit.trust import CERTIFICATE_VALID, NodeKey
-from services.sync import domain, events
-from services.sync.domain import Stream, StreamKey
+from services.sync import events
+from services.sync.domain.nodes import tree
+from services.sync.domain.streams import Stream, StreamKey
 from services.sync.store import Store
 from services.sync.usecases import PUSH_BYTES, Sync, fitting, key_of, to_age, to_stream
 from smartunion.sync.v1 import frame_pb2, sync_pb2
@@ -72,7 +73,7 @@ class Down:
                 return
             await store.trusted_keys.lock()
             chain = await self.chain(store)
-            nodes = domain.tree(own, await store.nodes.list())
+            nodes = tree(own, await store.nodes.list())
             certificates = [node.certificate for node in nodes.values()]
             known = trust.trusted([*chain, *certificates], trust.top(chain), at=self._now())
             held = await store.trusted_keys.own(own)

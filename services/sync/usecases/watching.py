@@ -12,8 +12,9 @@ from uuid import UUID
 from kit import frames
 from kit.frames import FrameBroken, Line
 from kit.records import CERTIFICATE
-from services.sync import domain
-from services.sync.domain import Node, StreamKey, watching
+from services.sync.domain import watching
+from services.sync.domain.nodes import Node, tree
+from services.sync.domain.streams import StreamKey
 from services.sync.domain.watching import EventFilter, Position, Subscriber
 from services.sync.store import Store
 from services.sync.usecases import Sync
@@ -84,7 +85,7 @@ class Watching:
 
     async def arrive(self, store: Store) -> int:
         """Number what can be numbered, on the connection that may; how many frames."""
-        nodes = domain.tree(self._sync.own.id, await store.nodes.list())
+        nodes = tree(self._sync.own.id, await store.nodes.list())
         for row in await store.arrivals.unverified(nodes):
             frame = frame_pb2.Frame.FromString(row["body"])
             with suppress(FrameBroken):  # not numbered, so it keeps its stream waiting alone
@@ -140,7 +141,7 @@ class Watching:
     async def _read(self, position: Position, asked: EventFilter) -> Batch:
         """What follows, of one snapshot: a node that joins is in all of it, or not at all."""
         async with self._sync.snapshot() as store:
-            nodes = domain.tree(self._sync.own.id, await store.nodes.list())
+            nodes = tree(self._sync.own.id, await store.nodes.list())
             mark = await store.arrivals.mark()
             run = await store.arrivals.run_of(position.number)
             watching.check_continues(position, run=run, head=mark["head"], trimmed=mark["trimmed"])
@@ -192,7 +193,7 @@ class Watching:
     async def subscriptions(self) -> tuple[list[Subscriber], list[Node]]:
         """All subscribers, and the nodes from here down."""
         async with self._sync.transaction() as store:
-            nodes = domain.tree(self._sync.own.id, await store.nodes.list())
+            nodes = tree(self._sync.own.id, await store.nodes.list())
             return await store.subscribers.all(), [self._sync.own, *nodes.values()]
 
 

@@ -13,7 +13,7 @@ from kit.sealing import FileKeys, Keyring
 from kit.server import KIT_MIGRATIONS
 from node import databases
 from services.sync.__main__ import MIGRATIONS
-from services.sync.domain import Node
+from services.sync.domain.nodes import Node
 from services.sync.usecases import Sync
 
 KEY = Ed25519PrivateKey.generate()

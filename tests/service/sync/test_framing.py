@@ -6,7 +6,7 @@ from uuid import uuid4
 from kit import db, frames
 from kit.ids import utc_now, uuid7
 from kit.records import group_hash
-from services.sync.domain import Cursor, StreamKey
+from services.sync.domain.streams import Cursor, StreamKey
 from services.sync.domain.views import Shown, View
 from services.sync.usecases import Sync, to_stream
 from services.sync.usecases.views import Views
