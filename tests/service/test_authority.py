@@ -34,7 +34,7 @@ from services.notify.config import Settings as NotifySettings
 from services.sync import __main__ as sync
 from services.sync.config import Settings as SyncSettings
 from services.sync.domain.streams import StreamMalformed
-from services.sync.usecases import key_of
+from services.sync.usecases.messages import key_of
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
 from smartunion.event.v1 import access_pb2, access_pb2_grpc
 from smartunion.membership.v1 import (
@@ -47,13 +47,7 @@ from smartunion.membership.v1 import (
 )
 from smartunion.membership.v1.records_pb2 import PublicOffice
 from smartunion.notify.v1 import notify_pb2, notify_pb2_grpc
-from smartunion.sync.v1 import (
-    directive_pb2,
-    directive_pb2_grpc,
-    frame_pb2,
-    sync_pb2,
-    sync_pb2_grpc,
-)
+from smartunion.sync.v1 import directive_pb2, directive_pb2_grpc, frame_pb2, sync_pb2, sync_pb2_grpc
 from tests import offices
 from tests.builders import an_id_number, sha256
 from tests.callers import calling_as

@@ -7,11 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from kit.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
-from services.sync.domain.nodes import (
-    LEVELS,
-    Node,
-    OrganizationCodeInvalid,
-)
+from services.sync.domain.nodes import LEVELS, Node, OrganizationCodeInvalid
 
 INVITATION_VALID = timedelta(days=7)
 

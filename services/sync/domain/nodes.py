@@ -1,7 +1,7 @@
 """Nodes: what each is, and which lie below this one."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -61,3 +61,14 @@ def tree(own: UUID, nodes: Iterable[Node]) -> dict[UUID, Node]:
         found |= fresh
         level = [child for node in fresh.values() for child in of.get(node.id, [])]
     return found
+
+
+def lies_below(origin: UUID, child: UUID, own: UUID, nodes: Mapping[UUID, Node]) -> bool:
+    """Whether what `origin` made may come over a child: that is the child, a node below it, or one
+    that is not known yet."""
+    at: UUID | None = origin if origin != own else None
+    while at is not None and at != child:
+        if at not in nodes:
+            return at == origin  # its record travels in another stream, and may come later
+        at = nodes[at].parent
+    return at == child

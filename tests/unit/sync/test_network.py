@@ -12,7 +12,7 @@ from services.sync.domain.enrollments import OrganizationNotBelow, check_code
 from services.sync.domain.network import Proof, Verdict, network
 from services.sync.domain.nodes import Node, OrganizationCodeInvalid, tree
 from services.sync.domain.streams import Stream, StreamKey
-from services.sync.servicer import by_level
+from services.sync.servicer.network import by_level
 from smartunion.event.v1 import log_pb2
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
