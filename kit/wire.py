@@ -11,9 +11,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import tls, tokens
 from kit.config import CannotServe, Settings, is_guarded
-from kit.rpc import CHANNEL_OPTIONS, Neighbours
+from kit.gate import Neighbours
 from kit.suites import KEY_BYTES
 from kit.tls import Identity, Source
+
+CHANNEL_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", 16 * 2**20),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+"""Of every channel that a node opens: a line that swallows bytes is noticed in 15 s, and what
+`http_proxy` says is for web pages, not for neighbours."""
 
 DRAIN = 30.0
 """Seconds that calls in flight have to finish over a connection with an old certificate."""

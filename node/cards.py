@@ -11,7 +11,7 @@ import typer
 from google.protobuf.message import DecodeError
 
 from kit import trust
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import CHANNEL_OPTIONS
 from node.problems import BundleMalformed, NodeUnreachable, RootDiffers
 from services.benefits.domain import verification
 from services.benefits.domain.verification import Finding, Verdict

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import grpc
 
-from kit.rpc import Refused, refused
+from kit.status import Refused, refused
 from node import cards, supervisor
 from node.network import Network, Node, until
 from node.people import Person

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.live import Live
 
 from kit.errors import FailedPrecondition
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import CHANNEL_OPTIONS
 from node import keys, processes
 from node.issuer import DevelopmentIssuer
 from node.pictures import in_words, picture

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import tls, tokens
 from kit.ids import utc_now, uuid7
-from kit.rpc import CHANNEL_OPTIONS, refused
+from kit.status import refused
 from kit.tls import Identity
-from kit.wire import SecureChannel, Secured, server_credentials
+from kit.wire import CHANNEL_OPTIONS, SecureChannel, Secured, server_credentials
 from node import ports
 from node.certificates import Authority
 from services.sync.config import Settings as SyncSettings

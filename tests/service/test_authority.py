@@ -18,10 +18,12 @@ from kit.authority import Role, is_within
 from kit.carrier import Carrier
 from kit.copies import Copies
 from kit.frames import Line
+from kit.gate import rule_of
 from kit.ids import uuid7
 from kit.organizations import organization_id
 from kit.records import group_hash, record_hash
-from kit.rpc import CHANNEL_OPTIONS, Refused, refused, rule_of
+from kit.status import Refused, refused
+from kit.wire import CHANNEL_OPTIONS
 from node import ports
 from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as benefits

@@ -8,7 +8,7 @@ import grpc
 
 from kit.carrier import Carrier
 from kit.log import BATCH
-from kit.rpc import refused
+from kit.status import refused
 from services.sync.differences import Metadata
 from services.sync.domain.streams import StreamKey
 from services.sync.link import PEER_FAILURES

@@ -6,8 +6,9 @@ from contextlib import aclosing
 from uuid import UUID
 
 from kit import accounts, ranges
+from kit.gate import AccessDenied
 from kit.ranges import Difference, State
-from kit.rpc import AccessDenied, Context, call_of, caller, page_of, uuid_in
+from kit.rpc import Context, call_of, caller, page_of, uuid_in
 from kit.trust import NodeKey
 from services.sync.differences import Differences
 from services.sync.domain.enrollments import INVITATION_LONGEST, DurationOutOfRange

@@ -15,17 +15,13 @@ import pytest
 
 from kit.audit import acting
 from kit.authority import Office, Role, scope
+from kit.gate import AccessDenied, Doorkeeper, Gate
 from kit.identity import Identity
+from kit.interceptor import RefusalInterceptor
 from kit.limits import Allowances, Limits
 from kit.offices import Offices
-from kit.rpc import (
-    CHANNEL_OPTIONS,
-    AccessDenied,
-    Doorkeeper,
-    Gate,
-    RefusalInterceptor,
-    refused,
-)
+from kit.status import refused
+from kit.wire import CHANNEL_OPTIONS
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.membership.v1 import membership_pb2_grpc
 from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceServicer
