@@ -3,9 +3,10 @@
 import functools
 import hashlib
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+from uuid import UUID
 
 from google.protobuf.descriptor_pool import Default
 
@@ -70,6 +71,7 @@ class Gate:
         bindings: Bindings,
         *,
         strong: Collection[str] = (),
+        child_key: Callable[[UUID], Awaitable[bytes | None]] | None = None,
     ) -> None:
         """
         Args:
@@ -78,9 +80,10 @@ class Gate:
             allowances: what each caller has left.
             bindings: which person is which member.
             strong: the `acr` of logins that are good enough where a fresh one is asked.
+            child_key: the public key of a child that is admitted; of no other.
         """
         self._neighbours, self._verifier, self._allowances = neighbours, verifier, allowances
-        self._bindings, self._strong = bindings, strong
+        self._bindings, self._strong, self._child_key = bindings, strong, child_key
         self._proven: dict[bytes, None] = {}
         """The SHA-256 of what was right, and is still checked at each call."""
 
@@ -119,10 +122,13 @@ class Gate:
         return found
 
     async def confirm(self, method: str, who: Identity) -> None:
-        """Before each answer of a call that lasts.  Raises AccessDenied unless the person who calls
-        is the member still."""
+        """While a call lasts.  Raises AccessDenied unless the person who calls is the member still,
+        and the node a child."""
         if who.person and await self._bindings.member(who.person) != who.name:
             raise AccessDenied(method=method, caller=who.person)
+        child = who.name.removeprefix("nodes/")
+        if child != who.name and self._child_key and not await self._child_key(UUID(child)):
+            raise AccessDenied(method=method, caller=who.name)
 
     def check_step_up(self, who: Identity) -> None:
         """Raises InsufficientUserAuthentication unless they logged in a moment ago, and well."""

@@ -17,7 +17,7 @@ from kit.audit import Act, acting
 from kit.authority import Scope, ScopeUndecided, scope
 from kit.db import PASSING
 from kit.errors import Refusal, Unavailable
-from kit.gate import CLEAR, OPEN_SERVICES, PEOPLE, Doorkeeper, Gate, rule_of, split
+from kit.gate import CLEAR, OPEN_SERVICES, PEOPLE, AccessDenied, Doorkeeper, Gate, rule_of, split
 from kit.identity import Identity, TokenExpired
 from kit.limits import Allowances, address_of
 from kit.personal import mask
@@ -29,6 +29,9 @@ Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
 DEADLINE = 15.0
 """Seconds that a call without a deadline gets, streams excepted."""
+
+CONFIRM_EVERY = 2.0
+"""Seconds after which it is asked again whether who calls may, of calls that last."""
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
                 request = _noted(request)
                 # A client's own deadline cancels the call; one without any must not hang for ever.
                 limit = deadline if context.time_remaining() is None else None
-                lasting = _until_expiry(who) if deadline is None else nullcontext()
+                lasting = self._lasting(method, who) if deadline is None else nullcontext()
                 with self._running(method, context):
                     async with lasting, asyncio.timeout(limit):
                         answer = await handler(request, context)
@@ -101,7 +104,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
                     if inspect.isawaitable(answers):  # it writes by itself, as Health.Watch does
                         await answers
                     else:  # what it holds ends with the call
-                        async with _until_expiry(who), aclosing(answers):
+                        async with self._lasting(method, who), aclosing(answers):
                             async for answer in answers:
                                 await self._gate.confirm(method, who)
                                 _check_decided(method, guarded)
@@ -133,6 +136,44 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         if rule.access in PEOPLE:
             acting.set(Act(name, f"{service}.{bare}", guarded))
         return who, guarded
+
+    @asynccontextmanager
+    async def _lasting(self, method: str, who: Identity) -> AsyncIterator[None]:
+        """What lasts ends with the token by which it began, and soon after the caller is none any
+        more who may call, also while nothing is sent.
+
+        Raises:
+            TokenExpired, AccessDenied
+        """
+        denied: list[AccessDenied] = []
+        left = None if who.expires == math.inf else max(0.0, who.expires - time.time())
+        try:
+            async with asyncio.timeout(left) as limit:
+                watching = asyncio.create_task(self._watch(method, who, limit, denied))
+                try:
+                    yield
+                finally:
+                    watching.cancel()
+        except TimeoutError:
+            if denied:
+                raise denied[0] from None
+            if limit.expired():
+                raise TokenExpired(issuer=who.issuer) from None
+            raise
+
+    async def _watch(
+        self, method: str, who: Identity, limit: asyncio.Timeout, denied: list[AccessDenied]
+    ) -> None:
+        """Let a call end once the gate denies it; what the gate cannot say now it says later."""
+        while not denied:
+            await asyncio.sleep(CONFIRM_EVERY)
+            try:
+                await self._gate.confirm(method, who)
+            except AccessDenied as error:
+                denied.append(error)
+                limit.reschedule(asyncio.get_running_loop().time())
+            except (Refusal, *PASSING):
+                continue
 
     def _running(self, method: str, context: Context) -> AbstractContextManager[None]:
         """Counts a call while it is under way.  That a full service lives can still be asked."""
@@ -183,19 +224,6 @@ def _noted(request: Any) -> Any:
         return _Noted(request, act)
     act.request = request
     return request
-
-
-@asynccontextmanager
-async def _until_expiry(who: Identity) -> AsyncIterator[None]:
-    """What lasts ends with the token by which it began.  Raises TokenExpired."""
-    left = None if who.expires == math.inf else max(0.0, who.expires - time.time())
-    try:
-        async with asyncio.timeout(left) as limit:
-            yield
-    except TimeoutError:
-        if limit.expired():
-            raise TokenExpired(issuer=who.issuer) from None
-        raise
 
 
 def _check_decided(method: str, guarded: Scope | None) -> None:

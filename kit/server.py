@@ -165,6 +165,7 @@ async def run(
                 allowances,
                 Bindings(pool, settings.node, known=followed),
                 strong=settings.strong_acr,
+                child_key=assembly.children.key_of if assembly.children else None,
             ),
             doorkeeper=Doorkeeper(held, assembly.home.path),
             allowances=allowances,
