@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kit import tls, tokens
 from kit.config import CannotServe, Settings, is_guarded
 from kit.gate import Neighbours
+from kit.identity import is_loopback
 from kit.suites import KEY_BYTES
 from kit.tls import Identity, Source
 
@@ -162,6 +164,18 @@ class Secured:
 
     def may_dial(self, url: str) -> bool:
         return is_guarded(url)
+
+
+def channel_to(address: str, ca: Path | None = None) -> grpc.aio.Channel:
+    """To a service, as people call it: over TLS, unless it is on this machine and no CA is named.
+
+    Args:
+        ca: the file of the CA of the service's node; None: those that vouch for public sites.
+    """
+    if ca is None and is_loopback(address.rpartition(":")[0].strip("[]")):
+        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(ca.read_bytes() if ca else None)
+    return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
 
 
 def server_credentials(*sources: Source, ask: bool = False) -> grpc.ServerCredentials:
