@@ -86,8 +86,8 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     uplink = Uplink(
         means, streams, frames, keys, down, restores, differences, healer, wire=parts.wire,
         parent=settings.parent, parent_peers=settings.parent_peers or settings.parent,
-        nats_url=settings.parent_nats, nats_ca=settings.nats_ca, invitation=settings.invitation,
-        node=to_node(own),
+        nats_url=settings.parent_nats, nats_ca=settings.parent_nats_ca,
+        invitation=settings.invitation, node=to_node(own),
     )  # fmt: skip
     framers = [
         Framer(means, streams, frames, restores, peer, parts.metadata, parts.carrier, service,

@@ -23,6 +23,8 @@ class Settings(config.Settings):
     in production beside `parent`, where the invitation is shown."""
     parent_nats: str = ""
     """nats://host:port by which the parent's NATS is reached from here; empty: as it announces."""
+    parent_nats_ca: str = ""
+    """The path of the CAs that vouch for it at tls://…; empty: those that the machine knows."""
     invitation: str = ""
     """The invitation of the parent; needed until it has admitted this node."""
     public_address: str = Field(default="", pattern=ADDRESS)

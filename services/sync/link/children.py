@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from kit import accounts
-from kit.carrier import FAILURES, Carrier, dial
+from kit.carrier import Carrier, close, dial
 from kit.db import PASSING
 from kit.errors import Refusal
 from services.sync.usecases import Means
@@ -59,8 +59,7 @@ class Children:
                         await accounts.admit(self.system, self.operator, self.account, str(child))
                 await asyncio.sleep(30)
         finally:
-            with suppress(*FAILURES):
-                await self.system.close()
+            await close(self.system)
 
     async def admit(self, child: UUID, user_key: str) -> str:
         """Open the account of a child; the JWT of its user, empty if there is no NATS here."""

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from nats.aio.client import Client, RawCredentials
 
 from kit import accounts
-from kit.carrier import FAILURES, dial, waited
+from kit.carrier import FAILURES, close, dial, waited
 from kit.db import PASSING
 from kit.errors import Refusal
 from kit.log import HEARTBEAT
@@ -113,8 +113,7 @@ class Uplink:
             if self._snapshot is not None:
                 self._snapshot[1].cancel()
             if self._nats is not None:
-                with suppress(*FAILURES):
-                    await self._nats.close()
+                await close(self._nats)
                 self._nats = None
 
     async def _join(self, *, known: bool) -> Any:
