@@ -1,11 +1,8 @@
 """smartunion card verify: a plain line in two languages, and an exit code, without a network."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
 
-import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
@@ -13,22 +10,14 @@ from typer.testing import CliRunner
 from kit import trust
 from kit.errors import Refusal
 from kit.ids import uuid7
-from kit.tls import Files
 from kit.trust import NodeKey
-from kit.wire import channel_to, server_credentials
 from node import cli
-from node.certificates import Authority
-from node.problems import BundleMalformed, NodeUnreachable, RootDiffers
+from node.problems import BundleMalformed, RootDiffers
 from services.benefits.domain import lists, tokens
 from services.benefits.domain.lists import StatusList
 from services.benefits.domain.tokens import Token
 from services.sync.domain.nodes import fingerprint
 from smartunion.benefits.v1 import benefits_pb2 as pb
-from smartunion.benefits.v1.benefits_pb2_grpc import (
-    BenefitsServiceServicer,
-    BenefitsServiceStub,
-    add_BenefitsServiceServicer_to_server,
-)
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -122,51 +111,3 @@ def test_a_bundle_for_another_root_or_none_at_all_is_refused(tmp_path: Path) -> 
         arguments = ["card", "verify", a_card(), "--bundle", str(file), "--root", root]
         error = CliRunner().invoke(cli.app, arguments).exception
         assert isinstance(error, Refusal) and isinstance(error, expected)
-
-
-class Giving(BenefitsServiceServicer):
-    """Gives a bundle to anyone."""
-
-    async def GetTrustBundle(self, request: Any, context: Any) -> pb.TrustBundle:  # noqa: N802
-        return pb.TrustBundle(root=ROOT)
-
-
-async def test_a_bundle_is_fetched_over_tls_from_a_node_in_production(tmp_path: Path) -> None:
-    authority = Authority(tmp_path / "tls", CITY_NODE, "127.0.0.1")
-    files = Files(authority.issue("benefits"), CITY_NODE, "benefits")
-    stranger = Authority(tmp_path / "stranger", CITY_NODE, "127.0.0.1")
-    server = grpc.aio.server()
-    add_BenefitsServiceServicer_to_server(cast(Any, Giving)(), server)
-    address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', server_credentials(files))}"
-    await server.start()
-    to = tmp_path / "bundle"
-
-    async def fetch(*more: str) -> Any:
-        return await asyncio.to_thread(
-            CliRunner().invoke, cli.app, ["card", "bundle", address, "--to", str(to), *more]
-        )
-
-    for more in ((), ("--ca", str(tmp_path / "stranger" / "ca.crt"))):
-        assert isinstance((await fetch(*more)).exception, NodeUnreachable) and not to.exists()
-    assert stranger.root != authority.root
-    assert (await fetch("--ca", str(tmp_path / "tls" / "ca.crt"))).exit_code == 0
-    assert pb.TrustBundle.FromString(to.read_bytes()).root == ROOT
-    await server.stop(None)
-
-
-async def test_nothing_is_asked_in_plain_beyond_this_machine() -> None:
-    """Whoever listens in between is shown a handshake, and no question."""
-    heard = asyncio.get_running_loop().create_future()
-
-    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.set_result(await reader.read(1))
-        writer.close()
-
-    async with await asyncio.start_server(hear, "0.0.0.0", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        async with channel_to(f"0.0.0.0:{port}") as channel:
-            with pytest.raises(grpc.aio.AioRpcError):
-                await BenefitsServiceStub(channel).GetTrustBundle(
-                    pb.GetTrustBundleRequest(), timeout=5
-                )
-        assert await heard == b"\x16"  # a TLS record
