@@ -18,10 +18,11 @@ from bench.network import organization_of, origin_of, running
 from kit.db import Database
 from kit.headers import new_header
 from kit.ids import uuid7
-from kit.rpc import CHANNEL_OPTIONS, Call
+from kit.rpc import Call
 from kit.sealing import FileKeys, Keyring
 from kit.tree import Organizations
 from kit.trust import NodeKey
+from kit.wire import CHANNEL_OPTIONS
 from node.network import Node
 from services.benefits import events
 from services.benefits.domain import lists, programmes, tokens

@@ -19,9 +19,10 @@ from kit.audit import Act, acting
 from kit.authority import Office, Role, Scope, scope
 from kit.db import Database
 from kit.ids import utc_now
-from kit.rpc import CHANNEL_OPTIONS, Call
+from kit.rpc import Call
 from kit.sealing import FileKeys, Keyring
 from kit.tree import Organizations
+from kit.wire import CHANNEL_OPTIONS
 from node.network import Node
 from node.officers import imported, members
 from node.people import HEADER, Crowd, Person

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.figures import Figure, Target
+from kit.gate import Gate
 from kit.identity import Keys, Verifier
 from kit.limits import Allowances, Limits
-from kit.rpc import Gate
 from kit.tokens import Tokens
 from node.issuer import NAME, DevelopmentIssuer
 

@@ -20,8 +20,8 @@ from kit.ids import uuid7
 from kit.sealing import FileKeys, Keyring
 from node.network import Node
 from services.membership.events import MEMBERS
-from services.sync.link import LARGEST_PUSH
-from services.sync.store import Uplink
+from services.sync.link.uplink import LARGEST_PUSH
+from services.sync.store.uplink import Uplink
 from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import frame_pb2, sync_pb2
 

@@ -11,9 +11,10 @@ from kit.authority import Finding, Office, is_within, scope
 from kit.chain import Row
 from kit.db import Pool
 from kit.errors import InvalidArgument
+from kit.gate import Rule, rule_of
 from kit.offices import Offices
 from kit.organizations import organization_in
-from kit.rpc import Context, Page, PageTokenForeign, Rule, caller, page_of, rule_of, uuid_in
+from kit.rpc import Context, Page, PageTokenForeign, caller, page_of, uuid_in
 from kit.tree import Organizations
 from smartunion.event.v1 import access_pb2 as pb
 from smartunion.event.v1 import access_pb2_grpc

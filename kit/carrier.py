@@ -27,6 +27,10 @@ SILENCE = 3.0
 ALONE = 0.25
 """The same while there is no carrier."""
 
+ATTEMPT, CLOSING = 10.0, 1.0
+"""Seconds for a connection to come to be, and to end: after a handshake that failed, nats-py waits
+for ever."""
+
 FAILURES = (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError, asyncio.TimeoutError)
 
 logger = logging.getLogger(__name__)
@@ -36,29 +40,41 @@ async def _on_error(error: Exception) -> None:
     logger.debug("carrier", extra={"error": type(error).__name__})
 
 
-async def dial(url: str, ca: str = "", **options: Any) -> Client:
-    """A connection that is tried for ever, and again whenever it is lost.
+def trusting(url: str, ca: str) -> ssl.SSLContext | None:
+    """How a server at tls:// must prove itself; None if it speaks plainly.
 
     Args:
-        ca: the path of the CAs that vouch for a server at tls://; empty: those of the machine.
+        ca: the path of the CAs that vouch for it; empty: those of the machine.
     """
-    if url.startswith("tls://"):
-        options["tls"] = ssl.create_default_context(cafile=ca or None)
+    return ssl.create_default_context(cafile=ca or None) if url.startswith("tls://") else None
+
+
+async def dial(url: str, ca: str = "", **options: Any) -> Client:
+    """A connection that is tried for ever, and again whenever it is lost; `ca` as above."""
     while True:
         try:
-            return await nats.connect(
-                url,
-                allow_reconnect=True,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.25,
-                connect_timeout=2,
-                ping_interval=5,
-                max_outstanding_pings=2,
-                error_cb=_on_error,
-                **options,
-            )
+            async with asyncio.timeout(ATTEMPT):
+                return await nats.connect(
+                    url,
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.25,
+                    connect_timeout=2,
+                    ping_interval=5,
+                    max_outstanding_pings=2,
+                    error_cb=_on_error,
+                    tls=trusting(url, ca),
+                    **options,
+                )
         except FAILURES:
             await asyncio.sleep(0.5)
+
+
+async def close(client: Client) -> None:
+    """End a connection, also one that never came to be."""
+    with suppress(*FAILURES):
+        async with asyncio.timeout(CLOSING):
+            await client.close()
 
 
 class Carrier:
@@ -89,8 +105,7 @@ class Carrier:
                 self._something.clear()
                 await self._publish()
         finally:
-            with suppress(*FAILURES):
-                await self._client.close()
+            await close(self._client)
 
     @property
     def client(self) -> Client | None:

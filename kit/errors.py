@@ -1,7 +1,7 @@
 """Refusals: the answers of "no" that a caller can understand and act on.
 
 Each kind mirrors one google.rpc.Code without importing gRPC, so domain code can raise it and stay
-pure; `kit.rpc` turns it into a google.rpc.Status (AIP-193).  Any other exception that leaves a
+pure; `kit.status` turns it into a google.rpc.Status (AIP-193).  Any other exception that leaves a
 service is a bug, and its caller learns only INTERNAL.
 
     Refusal

@@ -16,7 +16,7 @@ from kit.carrier import Carrier
 from kit.db import PASSING, Connection, Pool
 from kit.log import BATCH
 from kit.records import CERTIFICATE
-from kit.rpc import refused
+from kit.status import refused
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 
 LONGEST = 3600.0

@@ -7,10 +7,11 @@ from kit import proofs, ranges, restores, snapshots
 from kit.copies import Copies
 from kit.db import Connection, Pool
 from kit.errors import InvalidArgument
+from kit.gate import AccessDenied
 from kit.ids import uuid7
 from kit.log import BATCH, check_numbered, read_log
 from kit.records import CHANNELS, LOCAL, Kind, hash_of, named
-from kit.rpc import AccessDenied, Context, caller, page_of
+from kit.rpc import Context, caller, page_of
 from smartunion.event.v1 import log_pb2 as pb
 from smartunion.event.v1 import log_pb2_grpc
 

@@ -26,14 +26,15 @@ from kit.config import CannotServe, Settings
 from kit.copies import Copies
 from kit.db import PASSING, Connection, Pool, connect
 from kit.follower import Follower
+from kit.gate import Doorkeeper, Gate
 from kit.identity import Keys, Verifier
+from kit.interceptor import RefusalInterceptor
 from kit.limits import Allowances
 from kit.log import Publisher
 from kit.log_service import Figures, LogServicer, Reveal, no_figures, nothing_sealed
 from kit.offices import Offices
 from kit.organizations import Organization
 from kit.records import CHANNELS, LOCAL, Kind
-from kit.rpc import Doorkeeper, Gate, RefusalInterceptor
 from kit.sealing import FileKeys, Keyring
 from kit.wire import Children, Metadata, Wire, wire
 from smartunion.event.v1 import log_pb2
@@ -164,6 +165,7 @@ async def run(
                 allowances,
                 Bindings(pool, settings.node, known=followed),
                 strong=settings.strong_acr,
+                child_key=assembly.children.key_of if assembly.children else None,
             ),
             doorkeeper=Doorkeeper(held, assembly.home.path),
             allowances=allowances,

@@ -222,8 +222,9 @@ class NodeIdentity:
         self._held: tuple[datetime, Identity] | None = None
 
     def __call__(self) -> Identity:
+        """Another one when half of its time is over, or a clock that was wrong was put back."""
         now = self._clock()
-        if self._held is None or now >= self._held[0]:
+        if self._held is None or abs(now - self._held[0]) >= LEAF_VALID / 2:
             key = ec.generate_private_key(ec.SECP256R1())
             own = _raw(self._signer)
             names = x509.DNSName(node_host(own)), x509.UniformResourceIdentifier(uri(self._node))
@@ -232,16 +233,21 @@ class NodeIdentity:
                 end=now + LEAF_VALID, names=names,
             )  # fmt: skip
             shown = Identity(self._roots, key_pem(key), to_pem(leaf) + self._above)
-            self._held = now + LEAF_VALID / 2, shown
+            self._held = now, shown
         return self._held[1]
 
 
 class Files:
-    """What a service shows to the others of its node: three files, read again when they change."""
+    """What a service shows to the others of its node: three files, read again when they change, and
+    when the time comes from which their certificate is valid."""
 
-    def __init__(self, folder: Path, node: UUID, service: str) -> None:
+    def __init__(
+        self, folder: Path, node: UUID, service: str, *, clock: Callable[[], datetime] = utc_now
+    ) -> None:
         """Raises CertificateUnfit if one is missing or wrong."""
-        self._folder, self._node, self._service = folder, node, service
+        self._folder, self._node, self._service, self._clock = folder, node, service, clock
+        self._begins: datetime | None = None
+        """From when a certificate is valid that was not taken yet."""
         self._stamp, self._looked = self._look(), monotonic()
         self._held = self._read()
 
@@ -249,8 +255,8 @@ class Files:
         now = monotonic()
         if now - self._looked >= LOOK_EVERY:
             self._looked, stamp = now, self._look()
-            if stamp != self._stamp:
-                self._stamp = stamp
+            if stamp != self._stamp or (self._begins and self._begins <= self._clock()):
+                self._stamp, self._begins = stamp, None
                 self._take_up()
         return self._held
 
@@ -295,7 +301,9 @@ class Files:
             raise self._unfit(CHAIN, f"is not for {' and '.join(missing)}")
         if not any(_issued(leaf, issuer) for issuer in _issuers(roots)):
             raise self._unfit(CHAIN, f"is not issued by a CA in {CA}")
-        if not leaf.not_valid_before_utc <= utc_now() < leaf.not_valid_after_utc:
+        now, begins = self._clock(), leaf.not_valid_before_utc
+        if not begins <= now < leaf.not_valid_after_utc:
+            self._begins = begins if now < begins else None
             raise self._unfit(CHAIN, "is not valid now")
 
     def _parsed(self, name: str, parse: Callable[[], Any]) -> Any:

@@ -1,5 +1,6 @@
 """Member cards at the command line: smartunion card …, for who checks cards without a network."""
 
+import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,11 +12,11 @@ import typer
 from google.protobuf.message import DecodeError
 
 from kit import trust
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import channel_to
 from node.problems import BundleMalformed, NodeUnreachable, RootDiffers
 from services.benefits.domain import verification
 from services.benefits.domain.verification import Finding, Verdict
-from services.sync.domain import fingerprint
+from services.sync.domain.nodes import fingerprint
 from smartunion.benefits.v1 import benefits_pb2 as pb
 from smartunion.benefits.v1.benefits_pb2_grpc import BenefitsServiceStub
 
@@ -26,20 +27,27 @@ app = typer.Typer(help="Member cards (会员卡): check them without a network."
 def bundle(
     address: Annotated[str, typer.Argument(help="host:port of a node's benefits service.")],
     to: Annotated[Path, typer.Option("--to", help="The file to write.")] = Path("cards.bundle"),
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", help="The node's CA, `ca` in its endpoints.json, in production."),
+    ] = None,
 ) -> None:
     """Fetch what is needed to check cards: keys, and the lists of revoked cards."""
-    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-        try:
-            found = BenefitsServiceStub(channel).GetTrustBundle(
-                pb.GetTrustBundleRequest(), timeout=15
-            )
-        except grpc.RpcError as error:
-            raise NodeUnreachable(address=address, problem=error.code().name) from None
+    found = asyncio.run(_fetched(address, ca))
     to.write_bytes(found.SerializeToString())
     typer.echo(
         f"wrote {to}: {len(found.certificates)} nodes, {len(found.status_lists)} status lists; "
         f"root {fingerprint(found.root)}"
     )
+
+
+async def _fetched(address: str, ca: Path | None) -> pb.TrustBundle:
+    async with channel_to(address, ca) as channel:
+        try:
+            asked = pb.GetTrustBundleRequest()
+            return await BenefitsServiceStub(channel).GetTrustBundle(asked, timeout=15)
+        except grpc.aio.AioRpcError as error:
+            raise NodeUnreachable(address=address, problem=error.code().name) from None
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 secrets/tls/                    ca.key  ca.crt   made once
 secrets/tls/<service>/          tls.crt  tls.key  ca.crt   made at each start, and again in time
+secrets/tls/nats/               the same three, of the embedded NATS, made at each start
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from uuid import UUID
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from kit import tls
 from kit.ids import utc_now
@@ -45,17 +47,34 @@ class Authority:
         self, service: str, *, begin: datetime | None = None, end: datetime | None = None
     ) -> Path:
         """The folder with a new certificate of a service; it is valid for a day, as from now."""
-        begin, key = begin or utc_now() - tls.SKEW, _new_key()
+        begin = begin or utc_now() - tls.SKEW
         names = (
             x509.UniformResourceIdentifier(tls.uri(self._node, service)),
             x509.DNSName(tls.host(self._node, service)),
             _address_name(self._address),
         )
-        leaf = tls.certificate(
-            f"{service} of {self._node}", key.public_key(), NAME, self._key,
-            begin=begin, end=end or utc_now() + VALID, names=names,
+        return self._write(service, names, begin=begin, end=end or utc_now() + VALID)
+
+    def issue_server(self, engine: str, address: str) -> Path:
+        """The folder with a new certificate of an engine, for whoever dials its address.
+
+        It names nobody who may call a service, and has no end: the engine would have to be told of
+        another, and its key lies beside that of the CA.
+        """
+        return self._write(
+            engine, (_address_name(address),), begin=utc_now() - tls.SKEW, end=tls.LAST_DAY,
+            purposes=(ExtendedKeyUsageOID.SERVER_AUTH,),
         )  # fmt: skip
-        folder = self._folder / service
+
+    def _write(
+        self, name: str, names: tuple[x509.GeneralName, ...], *, begin: datetime, end: datetime,
+        purposes: tuple[x509.ObjectIdentifier, ...] = (),
+    ) -> Path:  # fmt: skip
+        key, folder = _new_key(), self._folder / name
+        leaf = tls.certificate(
+            f"{name} of {self._node}", key.public_key(), NAME, self._key,
+            begin=begin, end=end, names=names, purposes=purposes,
+        )  # fmt: skip
         folder.mkdir(mode=0o700, exist_ok=True)
         keys.write(folder / tls.KEY, tls.key_pem(key).decode())
         keys.write(folder / tls.CHAIN, tls.to_pem(leaf).decode())

@@ -12,13 +12,13 @@ from uuid import uuid4
 
 import grpc
 
-from kit.rpc import Refused, refused
+from kit.status import Refused, refused
 from node import cards, supervisor
 from node.network import Network, Node, until
 from node.people import Person
 from node.report import Report, check
 from services.benefits.domain.verification import LIST_AGE
-from services.sync.domain import fingerprint
+from services.sync.domain.nodes import fingerprint
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
 from smartunion.event.v1 import access_pb2, access_pb2_grpc
 from smartunion.membership.v1 import identity_pb2, identity_pb2_grpc, membership_pb2

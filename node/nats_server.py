@@ -16,9 +16,11 @@ from urllib.parse import urlsplit
 import nats.errors
 from nats.aio.client import Client
 
-from kit import accounts
+from kit import accounts, tls
+from kit.carrier import close, trusting
+from kit.identity import is_loopback
 from node.keys import NatsKeys
-from node.problems import DidNotStart, EngineMissing
+from node.problems import DidNotStart, EngineMissing, NotLoopback
 from node.processes import Program, run
 
 MAX_PAYLOAD = 4 * 2**20
@@ -35,6 +37,9 @@ class NatsServer:
     domain: str
     """The JetStream domain, unique among all nodes: the id of the node."""
     host: str = "127.0.0.1"
+    certificate: Path | None = None
+    """The folder with tls.crt, tls.key and ca.crt; without it, it speaks plainly, and listens on
+    this machine alone."""
     patience: float = 30
     """Seconds that it gets to become ready; reading its streams is part of them."""
     name: str = "nats"
@@ -42,7 +47,12 @@ class NatsServer:
     @property
     def url(self) -> str:
         """Where clients reach it."""
-        return f"nats://{self.host}:{self.port}"
+        return f"{'tls' if self.certificate else 'nats'}://{self.host}:{self.port}"
+
+    @property
+    def ca(self) -> str:
+        """The path of the CA that vouches for it; empty if none does."""
+        return str(self.certificate / tls.CA) if self.certificate else ""
 
     @property
     def log(self) -> Path:
@@ -53,9 +63,12 @@ class NatsServer:
         """Run the server; it lets clients in when this returns.
 
         Raises:
+            NotLoopback: if whoever reaches the port could read along.
             DidNotStart: if it ends instead, or is not ready in time.
             EngineMissing: if it is not installed.
         """
+        if self.certificate is None and not is_loopback(self.host):
+            raise NotLoopback(host=self.host)
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "nats.conf"
         config.write_text(self._config())
@@ -76,7 +89,7 @@ class NatsServer:
         deadline = time.monotonic() + self.patience
         while program.process.returncode is None and time.monotonic() < deadline:
             try:
-                await check(self.url, str(self.keys.node_creds))
+                await check(self.url, str(self.keys.node_creds), self.ca)
                 return
             except (OSError, nats.errors.Error, TimeoutError):
                 await asyncio.sleep(0.05)
@@ -91,9 +104,14 @@ class NatsServer:
         )
         system = accounts.system_account_jwt(keys.operator, keys.system.public)
         node = accounts.node_account_jwt(keys.operator, keys.account.public)
+        shown = ""
+        if self.certificate:
+            own = self.certificate.resolve()
+            shown = f'tls {{ cert_file: "{own / tls.CHAIN}", key_file: "{own / tls.KEY}" }}'
         return f"""
 server_name: "{self.domain}"
 listen: "{self.host}:{self.port}"
+{shown}
 max_payload: {MAX_PAYLOAD}
 ping_interval: "10s"
 logtime_utc: true
@@ -105,8 +123,11 @@ resolver_preload: {{ {keys.system.public}: "{system}", {keys.account.public}: "{
 """
 
 
-async def check(url: str, credentials: str) -> None:
+async def check(url: str, credentials: str, ca: str = "") -> None:
     """Connect and be answered.
+
+    Args:
+        ca: the path of the CA that vouches for a server at tls://; empty: those of the machine.
 
     Raises:
         OSError, nats.errors.Error, TimeoutError: if there is no NATS server, or not for us.
@@ -124,12 +145,13 @@ async def check(url: str, credentials: str) -> None:
         await client.connect(
             url,
             user_credentials=credentials or None,
+            tls=trusting(url, ca),
             allow_reconnect=False,
             connect_timeout=2,
             error_cb=quiet,
         )
     finally:
-        await client.close()
+        await close(client)
 
 
 def _binary() -> str:

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.live import Live
 
 from kit.errors import FailedPrecondition
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import channel_to
 from node import keys, processes
 from node.issuer import DevelopmentIssuer
 from node.pictures import in_words, picture
@@ -88,9 +88,9 @@ class Node:
     """Its data/endpoints.json."""
 
     def __post_init__(self) -> None:
+        ca = Path(self.facts["ca"]) if "ca" in self.facts else None
         self.to = {
-            service: grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-            for service, address in self.facts["grpc"].items()
+            service: channel_to(address, ca) for service, address in self.facts["grpc"].items()
         }
         """A channel to each service, by name."""
         self.membership = membership_pb2_grpc.MembershipServiceStub(self.to["membership"])

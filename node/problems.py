@@ -107,8 +107,14 @@ class EngineMissing(FailedPrecondition):
 
 
 class NodeUnreachable(FailedPrecondition):
-    message = "{address} did not give a bundle ({problem}); name the benefits service of a node"
-    chinese = "{address} 没有给出离线包（{problem}）；请填写某节点 benefits 服务的地址"
+    message = (
+        "{address} did not give a bundle ({problem}); name the benefits service of a node and, if "
+        "that is in production, its CA with --ca"
+    )
+    chinese = (
+        "{address} 没有给出离线包（{problem}）；请填写某节点 benefits 服务的地址，"
+        "并用 --ca 指定其 CA（production 模式）"
+    )
 
 
 class BundleMalformed(InvalidArgument):

@@ -241,10 +241,11 @@ def wanted_ports(config: NodeConfig) -> dict[str, int]:
 
 
 def _certified(plan: Plan) -> Authority:
-    """Issues what the services show each other."""
+    """Issues what the services show each other, and the embedded NATS shows them."""
     authority = Authority(plan.secrets / "tls", UUID(plan.node), plan.config.listen.host)
     for name in services.NAMES:
         authority.issue(name)
+    authority.issue_server("nats", plan.inside)
     return authority
 
 
@@ -253,13 +254,13 @@ async def _run(plan: Plan, stack: AsyncExitStack) -> None:
     board.remove()
     stack.callback(board.remove)
     dsns = await _databases(plan, board, stack)
-    url, creds = await _carrier(plan, board, stack)
-    parts = [_service(plan, name, dsns[name], url, creds) for name in services.NAMES]
+    carrier = await _carrier(plan, board, stack)
+    parts = [_service(plan, name, dsns[name], carrier) for name in services.NAMES]
     await stack.enter_async_context(kept(parts, board))
     for name in services.NAMES:  # Whoever finds the addresses may call at once.
         while not await services.is_healthy(plan.health(name), services.OFFICERS):
             await asyncio.sleep(0.05)
-    board.publish(_endpoints(plan, dsns, url))
+    board.publish(_endpoints(plan, dsns, carrier["nats_url"]))
     log.info("the node is up", extra={"endpoints": str(plan.config.data / "endpoints.json")})
 
 
@@ -278,28 +279,28 @@ async def _databases(plan: Plan, board: Board, stack: AsyncExitStack) -> dict[st
     }
 
 
-async def _carrier(plan: Plan, board: Board, stack: AsyncExitStack) -> tuple[str, str]:
-    """The URL of NATS and the path of the credentials for it."""
+async def _carrier(plan: Plan, board: Board, stack: AsyncExitStack) -> dict[str, str]:
+    """The settings by which services reach NATS."""
     outside = plan.config.nats
     if outside.url:
         try:
             await nats_server.check(outside.url, outside.creds)
         except (OSError, ValueError, TimeoutError, nats.errors.Error) as error:
             raise CarrierUnreachable(problem=error or "no answer") from error
-        return outside.url, outside.creds
+        return {"nats_url": outside.url, "nats_creds": outside.creds}
     known = keys.nats_keys(plan.secrets)
     port = plan.ports["nats"]
-    server = NatsServer(plan.config.data / "nats", port, known, plan.node, plan.inside)
+    certificate = plan.secrets / "tls" / "nats" if plan.guarded else None
+    server = NatsServer(plan.config.data / "nats", port, known, plan.node, plan.inside, certificate)
     await stack.enter_async_context(kept([server], board))
-    return server.url, str(known.node_creds)
+    return {"nats_url": server.url, "nats_creds": str(known.node_creds), "nats_ca": server.ca}
 
 
-def _service(plan: Plan, name: str, dsn: str, url: str, creds: str) -> services.Service:
+def _service(plan: Plan, name: str, dsn: str, carrier: dict[str, str]) -> services.Service:
     config = plan.config
     settings: dict[str, Any] = {
         "database_url": dsn,
-        "nats_url": url,
-        "nats_creds": creds,
+        **carrier,
         "listen": plan.address(name),
         "profile": config.profile,
         "node": plan.node,
@@ -328,7 +329,8 @@ def _service(plan: Plan, name: str, dsn: str, url: str, creds: str) -> services.
             "parent_peers": config.parent.peers,
             "parent_nats": config.parent.nats,
             "invitation": config.parent.invitation,
-            "nats_public_url": url if plan.inside == config.listen.host else "",
+            # In production children push over gRPC: they know the node's key, not its CA.
+            "nats_public_url": "" if plan.guarded else carrier["nats_url"],
             "public_address": config.listen.public,
         }
     return services.Service(name, plan.health(name), settings, plan.separate, plan.package)

@@ -11,8 +11,8 @@ from kit.authority import Role
 from kit.db import Connection, connect
 from kit.ids import uuid7
 from kit.organizations import organization_id
-from kit.rpc import CHANNEL_OPTIONS
 from kit.server import KIT_MIGRATIONS
+from kit.wire import CHANNEL_OPTIONS
 from smartunion.event.v1 import access_pb2, access_pb2_grpc, log_pb2
 from smartunion.membership.v1.records_pb2 import PublicOffice
 

@@ -20,17 +20,27 @@ from kit.telemetry import setup_logging
 from kit.tree import seeded
 from services.sync.config import Settings
 from services.sync.differences import Differences, Healer
-from services.sync.domain import Node
 from services.sync.domain.homes import own as own_home
-from services.sync.link import Children, Framer, Uplink, Watcher
+from services.sync.domain.nodes import Node
 from services.sync.link.below import Below, Numbering
+from services.sync.link.children import Children
+from services.sync.link.framer import Framer
+from services.sync.link.uplink import Uplink
+from services.sync.link.watcher import Watcher
 from services.sync.restores import Restores
-from services.sync.servicer import DirectiveServicer, SyncServicer, to_node
+from services.sync.servicer.directives import DirectiveServicer
+from services.sync.servicer.network import to_node
+from services.sync.servicer.sync import SyncServicer
 from services.sync.subscriber import KINDS
-from services.sync.usecases import Sync
+from services.sync.usecases import Means
 from services.sync.usecases.directives import Directives
 from services.sync.usecases.down import Down
+from services.sync.usecases.enrollments import Enrollments
+from services.sync.usecases.frames import Frames
 from services.sync.usecases.homes import Homes
+from services.sync.usecases.keys import Keys
+from services.sync.usecases.pushes import Pushes
+from services.sync.usecases.streams import Streams
 from services.sync.usecases.subscribers import Subscribers
 from services.sync.usecases.views import Views
 from services.sync.usecases.watching import Watching
@@ -55,39 +65,45 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         id=settings.node, parent=None, organization_code=settings.organization,
         display_name=settings.node_name, level=settings.level, public_key=public_key,
     )  # fmt: skip
-    sync = Sync(
-        parts.pool, parts.keyring, own, signer=key,
+    means = Means(
+        pool=parts.pool, keyring=parts.keyring, own=own, signer=key, services=tuple(parts.peers),
+        committed=parts.publisher.wake.set,
+    )  # fmt: skip
+    streams, frames, pushes = Streams(means), Frames(means), Pushes(means)
+    keys = Keys(means, seal_key_of(settings.secret("node.key")))
+    enrollments = Enrollments(
+        means, keys,
         admit=lambda node, user_key: children.admit(node, user_key),
         cut=lambda node: children.cut(node),
-        nats_url=settings.nats_public_url, services=tuple(parts.peers),
-        wake=parts.publisher.wake.set,
+        nats_url=settings.nats_public_url,
     )  # fmt: skip
-    down = Down(sync, key, seal_key_of(settings.secret("node.key")))
-    children = _children(settings, sync, down, parts)
-    watcher = Watcher(sync, parts.peers, parts.metadata)
-    restores = Restores(sync, parts.peers, parts.metadata)
+    down = Down(means, keys, pushes)
+    children = _children(settings, means, enrollments, down, parts)
+    watcher = Watcher(means, parts.peers, parts.metadata)
+    restores = Restores(means, streams, parts.peers, parts.metadata)
     differences = Differences(parts.peers, parts.metadata)
-    healer = Healer(sync, differences, parts.metadata)
+    healer = Healer(means, differences, parts.metadata)
     uplink = Uplink(
-        sync, down, restores, differences, healer, wire=parts.wire, signer=key,
+        means, streams, frames, keys, down, restores, differences, healer, wire=parts.wire,
         parent=settings.parent, parent_peers=settings.parent_peers or settings.parent,
-        nats_url=settings.parent_nats, nats_ca=settings.nats_ca, invitation=settings.invitation,
-        node=to_node(own),
+        nats_url=settings.parent_nats, nats_ca=settings.parent_nats_ca,
+        invitation=settings.invitation, node=to_node(own),
     )  # fmt: skip
     framers = [
-        Framer(sync, restores, peer, parts.metadata, parts.carrier, key, service, channel)
+        Framer(means, streams, frames, restores, peer, parts.metadata, parts.carrier, service,
+               channel)
         for service, peer in parts.peers.items()
         for channel in TRAVELLING
-    ]
+    ]  # fmt: skip
 
     homes = Homes(
-        sync, own_home(own, settings.public_address, settings.issuer), above=settings.parent
+        means, own_home(own, settings.public_address, settings.issuer), above=settings.parent
     )
-    watching = Watching(sync)
-    directives, views = Directives(sync), Views(sync)
+    watching = Watching(means)
+    directives, views = Directives(means), Views(means)
     watcher.held = views.report
     await views.take_up()
-    numbering = Numbering(settings.database_url, sync, watching)
+    numbering = Numbering(settings.database_url, means, watching)
     below = Below(watching, numbering, children, parts.carrier)
 
     def stored(services: set[str]) -> None:
@@ -96,14 +112,15 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         for service in services:
             parts.carrier.announce("frames", service, 0, None, [])
 
-    sync.stored.append(stored)
-    sync.wanted = healer.ask
+    means.stored.append(stored)
+    means.wanted = healer.ask
     return Assembly(
         home=await seeded(settings.organization, parts.pool, below=False),
         services=[
             (sync_pb2_grpc.add_SyncServiceServicer_to_server,
-             SyncServicer(sync, down, restores, watcher.proofs, watcher.figures, differences,
-                          watching, Subscribers(sync, below), homes, views,
+             SyncServicer(means, enrollments, streams, frames, keys, down, restores,
+                          watcher.proofs, watcher.figures, differences, watching,
+                          Subscribers(means, below), homes, views,
                           nats_url=settings.nats_public_url, stop=stop)),
             (directive_pb2_grpc.add_DirectiveServiceServicer_to_server,
              DirectiveServicer(directives)),
@@ -111,37 +128,39 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         background=[
             *(framer.run for framer in framers), uplink.run, watcher.run, children.run,
             healer.run, numbering.run, below.run,
-            partial(once, homes.announce), partial(forever, down.hand_down, 2.0),
+            partial(once, homes.announce), partial(forever, keys.hand_down, 2.0),
             partial(forever, directives.receive, 0.5),
             partial(forever, views.refresh, 0.5),
             partial(
-                free_forever, sync, timedelta(days=settings.keep_days),
+                free_forever, frames, timedelta(days=settings.keep_days),
                 timedelta(days=settings.detach_days), parent=bool(settings.parent),
             ),
         ],
-        children=wire.Children(key, sync.child, sync.child_key),
+        children=wire.Children(key, enrollments.child, enrollments.child_key),
     )  # fmt: skip
 
 
-def _children(settings: Settings, sync: Sync, down: Down, parts: Parts) -> Children:
+def _children(
+    settings: Settings, means: Means, enrollments: Enrollments, down: Down, parts: Parts
+) -> Children:
     folder = settings.secrets / "nats"
     if not settings.nats_url or not (folder / "operator.seed").exists():
-        return Children(sync, down, parts.carrier, url="", ca="", system_creds="", operator="",
-                        account="")  # fmt: skip
+        return Children(means, enrollments, down, parts.carrier, url="", ca="", system_creds="",
+                        operator="", account="")  # fmt: skip
     account = accounts.key_from_seed((folder / "account.seed").read_text().strip())
     return Children(
-        sync, down, parts.carrier, url=settings.nats_url, ca=settings.nats_ca,
+        means, enrollments, down, parts.carrier, url=settings.nats_url, ca=settings.nats_ca,
         account=account.public,
         system_creds=str(folder / "system.creds"),
         operator=(folder / "operator.seed").read_text().strip(),
     )  # fmt: skip
 
 
-async def free_forever(sync: Sync, keep: timedelta, detach: timedelta, *, parent: bool) -> None:
+async def free_forever(frames: Frames, keep: timedelta, detach: timedelta, *, parent: bool) -> None:
     """Forget the frames that nobody needs: every minute, or sooner if less is kept."""
     while True:
         with suppress(*PASSING):
-            await sync.free(keep, detach, parent=parent)
+            await frames.free(keep, detach, parent=parent)
         await asyncio.sleep(min(60.0, max(1.0, keep.total_seconds())))
 
 

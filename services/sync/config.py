@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from kit import config
-from services.sync.domain import key_invited_by
+from services.sync.domain.enrollments import key_invited_by
 
 ADDRESS = r"^(|[A-Za-z0-9.-]+:\d{1,5})\Z"
 
@@ -23,6 +23,8 @@ class Settings(config.Settings):
     in production beside `parent`, where the invitation is shown."""
     parent_nats: str = ""
     """nats://host:port by which the parent's NATS is reached from here; empty: as it announces."""
+    parent_nats_ca: str = ""
+    """The path of the CAs that vouch for it at tls://…; empty: those that the machine knows."""
     invitation: str = ""
     """The invitation of the parent; needed until it has admitted this node."""
     public_address: str = Field(default="", pattern=ADDRESS)

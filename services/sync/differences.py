@@ -19,8 +19,9 @@ from kit.errors import FailedPrecondition, Refusal, Unavailable
 from kit.ranges import Search
 from kit.records import DOWN
 from kit.rpc import PageTokenForeign
-from services.sync.domain import ServiceUnknown, StreamKey
-from services.sync.usecases import Sync, key_of, to_stream
+from services.sync.domain.streams import ServiceUnknown, StreamKey
+from services.sync.usecases import Means
+from services.sync.usecases.messages import key_of, to_stream
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 
@@ -145,8 +146,8 @@ _Asked = tuple[StreamKey, set[int], set[bytes], set[int]]
 class Healer:
     """Serves wants of nodes above for records, from here or through the node below."""
 
-    def __init__(self, sync: Sync, differences: Differences, metadata: Metadata) -> None:
-        self._sync, self._differences, self._metadata = sync, differences, metadata
+    def __init__(self, means: Means, differences: Differences, metadata: Metadata) -> None:
+        self._means, self._differences, self._metadata = means, differences, metadata
         self._asked: asyncio.Queue[_Asked] = asyncio.Queue()
         self._served: dict[tuple[StreamKey, str], tuple[float, float]] = {}
         """When each was served last, and how long the pause after it is."""
@@ -156,8 +157,8 @@ class Healer:
         key = key_of(want.stream)
         buckets = set(want.buckets) if want.buckets and self._due(key, "buckets") else set()
         ids, lacking = set[bytes](), set[int]()
-        if key.origin != self._sync.own.id:
-            self._sync.wants.add(
+        if key.origin != self._means.own.id:
+            self._means.wants.add(
                 key, frames=want.frames, buckets=want.buckets, ids=want.ids,
                 sections=want.sections,
             )  # fmt: skip
@@ -167,7 +168,7 @@ class Healer:
             if want.ids and self._due(key, "ids"):
                 ids = {id_ for id_ in want.ids if len(id_) == 16}
             # Before the view is known here, asserting would bring no section.
-            if want.sections and self._sync.shown.above and self._due(key, "sections"):
+            if want.sections and self._means.shown.above and self._due(key, "sections"):
                 lacking = {bucket for bucket in want.sections if bucket < 256}
         if buckets or ids or lacking:
             self._asked.put_nowait((key, buckets, ids, lacking))
@@ -198,10 +199,10 @@ class Healer:
             elif buckets:
                 whole, found = await self._search(key, buckets)
                 ids |= found
-            if key.origin == self._sync.own.id:
+            if key.origin == self._means.own.id:
                 await self._reassert(key, whole, ids)
             else:
-                self._sync.wants.add(key, ids=ids)
+                self._means.wants.add(key, ids=ids)
 
     async def _assert_lacking(self, key: StreamKey, buckets: set[int]) -> None:
         """Have the own service assert buckets of which sections are lacking above: those that are

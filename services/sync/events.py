@@ -7,9 +7,10 @@ from uuid import UUID
 
 from kit.log import Change
 from kit.records import DOWN, Kind, section_of
-from services.sync.domain import LEVELS, Held, Node
 from services.sync.domain.directives import Directive, Report, State
 from services.sync.domain.homes import Home
+from services.sync.domain.nodes import LEVELS, Node
+from services.sync.domain.records import Held
 from services.sync.domain.views import View
 from smartunion.sync.v1 import events_pb2, records_pb2
 

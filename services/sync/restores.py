@@ -17,9 +17,18 @@ import grpc
 
 from kit import frames
 from kit.errors import Unavailable
-from services.sync import domain
-from services.sync.domain import Stream, StreamKey
-from services.sync.usecases import Sync, key_of, to_stream
+from services.sync.domain.streams import (
+    PageInvalid,
+    ServiceUnknown,
+    SnapshotMalformed,
+    Stream,
+    StreamKey,
+    StreamUnknown,
+)
+from services.sync.usecases import Means
+from services.sync.usecases.messages import key_of, to_stream
+from services.sync.usecases.nodes import below
+from services.sync.usecases.streams import Streams
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 
@@ -41,14 +50,18 @@ class SnapshotAway(Unavailable):
 
 class Restores:
     def __init__(
-        self, sync: Sync, peers: Mapping[str, grpc.aio.Channel], metadata: Metadata
+        self,
+        means: Means,
+        streams: Streams,
+        peers: Mapping[str, grpc.aio.Channel],
+        metadata: Metadata,
     ) -> None:
         """
         Args:
             peers: the services of this node, by name.
             metadata: this service's token for them.
         """
-        self._sync, self._metadata = sync, metadata
+        self._means, self._streams, self._metadata = means, streams, metadata
         self._logs = {name: log_pb2_grpc.LogServiceStub(peer) for name, peer in peers.items()}
 
     # -- at the parent
@@ -68,10 +81,10 @@ class Restores:
         first = await anext(requests, sync_pb2.PushSnapshotRequest())
         key, head = key_of(first.stream), first.part.head
         if not _is_sound(key, head, first.hash):
-            raise domain.SnapshotMalformed()
-        await self._sync.check_below(key, child)
-        if key.origin not in await self._sync.nodes():
-            raise domain.StreamUnknown(origin=f"nodes/{key.origin}")
+            raise SnapshotMalformed()
+        await self._streams.check_below(key, child)
+        if key.origin not in await below(self._means):
+            raise StreamUnknown(origin=f"nodes/{key.origin}")
 
         async def parts() -> AsyncIterator[log_pb2.WriteSnapshotRequest]:
             yield log_pb2.WriteSnapshotRequest(part=first.part)
@@ -83,7 +96,7 @@ class Restores:
         except grpc.aio.AioRpcError:
             raise SnapshotAway(service=key.service) from None
         logger.info("snapshot taken", extra={"origin": str(key.origin), "frame": head.frame})
-        return await self._sync.jump(
+        return await self._streams.jump(
             key, frame=head.frame, hash_=first.hash, number=head.number, via=child
         )
 
@@ -97,13 +110,13 @@ class Restores:
             StreamUnknown: if no record of it was ever read here.
             SnapshotAway: if the service does not serve it now.
         """
-        await self._sync.check_below(key, child)
+        await self._streams.check_below(key, child)
         try:
-            async for request in self._read(key, self._sync.shown.here):
+            async for request in self._read(key, self._means.shown.here):
                 yield sync_pb2.ReadSnapshotResponse(hash=request.hash, part=request.part)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                raise domain.StreamUnknown(origin=f"nodes/{key.origin}") from None
+                raise StreamUnknown(origin=f"nodes/{key.origin}") from None
             raise SnapshotAway(service=key.service) from None
 
     # -- at the child
@@ -112,7 +125,7 @@ class Restores:
         self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", metadata: Metadata, key: StreamKey
     ) -> None:
         """Send the parent a snapshot of a stream, from the service here that holds its records."""
-        parts = self._read(key, self._sync.shown.above)
+        parts = self._read(key, self._means.shown.above)
         answer = await stub.PushSnapshot(parts, metadata=metadata, timeout=LONGEST)
         facts = {"origin": str(key.origin), "frame": answer.receipt.frame}
         logger.info("snapshot pushed", extra=facts)
@@ -136,7 +149,7 @@ class Restores:
 
         head = first.part.head
         await self._log(key).WriteSnapshot(parts(), metadata=self._metadata, timeout=LONGEST)
-        await self._sync.jump(
+        await self._streams.jump(
             key, frame=head.frame, hash_=first.hash, number=head.number, via=parent
         )
 
@@ -152,7 +165,7 @@ class Restores:
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise
-            await self._sync.restart(key, beyond=receipt.frame)
+            await self._streams.restart(key, beyond=receipt.frame)
 
     async def _frames_back(
         self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", metadata: Metadata, key: StreamKey,
@@ -160,9 +173,9 @@ class Restores:
     ) -> bool:  # fmt: skip
         """Replace own frames by those of the parent behind the last one that both have; whether
         there is such a frame."""
-        after, step = min(receipt.frame, (await self._sync.stream(key)).frame), 1
+        after, step = min(receipt.frame, (await self._streams.get(key)).frame), 1
         while True:
-            own = await self._sync.hash_at(key, after)
+            own = await self._streams.hash_at(key, after)
             if own is None:
                 return False
             if after == receipt.frame and own == receipt.hash:
@@ -172,7 +185,7 @@ class Restores:
                 metadata=metadata, timeout=30,
             )  # fmt: skip
             if answer.frames and answer.frames[0].previous_hash == own:
-                after, step = await self._sync.adopt(key, answer.frames), 1
+                after, step = await self._streams.adopt(key, answer.frames), 1
             elif after == 0 or (not answer.frames and after < receipt.frame):
                 return False
             else:
@@ -195,7 +208,7 @@ class Restores:
                 yield log_pb2.TakeBackRequest(entries=answer.part.records)
 
         taken = await self._log(key).TakeBack(parts(), metadata=self._metadata, timeout=LONGEST)
-        await self._sync.jump(
+        await self._streams.jump(
             key, frame=head.frame, hash_=first.hash, number=head.number, via=None, run=taken.run,
             back=True,
         )  # fmt: skip
@@ -203,15 +216,15 @@ class Restores:
 
     async def give_back(self, key: StreamKey) -> None:
         """Have an own service take back what its log has lost, from the frames that are here."""
-        stream = await self._sync.stream(key)
+        stream = await self._streams.get(key)
 
         async def parts() -> AsyncIterator[log_pb2.TakeBackRequest]:
             yield log_pb2.TakeBackRequest(channel=key.channel, head=stream.number)
-            async for frame in self._sync.kept(key):
+            async for frame in self._streams.kept(key):
                 yield log_pb2.TakeBackRequest(entries=frames.entries(frame))
 
         taken = await self._log(key).TakeBack(parts(), metadata=self._metadata, timeout=LONGEST)
-        await self._sync.resume(stream, run=taken.run)
+        await self._streams.resume(stream, run=taken.run)
         self._said(key, taken)
 
     async def list_taken_back(
@@ -225,7 +238,7 @@ class Restores:
             SnapshotAway: if it does not answer.
         """
         if service not in self._logs:
-            raise domain.ServiceUnknown(service=service[:50], known=", ".join(sorted(self._logs)))
+            raise ServiceUnknown(service=service[:50], known=", ".join(sorted(self._logs)))
         request = log_pb2.ListTakenBackRequest(page_size=page_size, page_token=page_token)
         try:
             return await self._logs[service].ListTakenBack(
@@ -233,7 +246,7 @@ class Restores:
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                raise domain.PageInvalid() from None
+                raise PageInvalid() from None
             raise SnapshotAway(service=service) from None
 
     def _said(self, key: StreamKey, taken: log_pb2.TakeBackResponse) -> None:
@@ -248,7 +261,7 @@ class Restores:
         Args:
             shown: the sections besides `public` that go with them.
         """
-        stream = await self._sync.stream(key)  # before: the snapshot has all up to its frame
+        stream = await self._streams.get(key)  # before: the snapshot has all up to its frame
         request = log_pb2.ReadSnapshotRequest(
             origin=key.origin.bytes, channel=key.channel, sections=shown
         )
@@ -259,9 +272,9 @@ class Restores:
                 yield sync_pb2.PushSnapshotRequest(part=part)
                 continue
             first = False
-            if key.origin == self._sync.own.id:
+            if key.origin == self._means.own.id:
                 part.head.frame, part.head.number = stream.frame, stream.number
-            hash_ = await self._sync.stand(key, part.head)
+            hash_ = await self._streams.stand(key, part.head)
             if hash_ is None:
                 raise SnapshotAway(service=key.service)
             yield sync_pb2.PushSnapshotRequest(stream=to_stream(key), hash=hash_, part=part)

@@ -14,8 +14,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from kit.authority import PERMISSIONS
+from kit.gate import rule_of
 from kit.personal import SHOWN, of_field
-from kit.rpc import rule_of
 from smartunion.event.v1 import access_pb2
 
 PROTOS = Path(__file__).parents[2] / "protos"

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
-from kit.rpc import rule_of
+from kit.gate import rule_of
 from smartunion.event.v1 import access_pb2
 from tests.contract.test_protos import SERVED
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import grpc
 
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import CHANNEL_OPTIONS
 from node.network import Node
 from node.people import Crowd, Person, roster
 from node.supervisor import DEPUTY

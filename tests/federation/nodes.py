@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kit import config
 from kit.config import CannotServe
 from kit.ids import uuid7
-from kit.rpc import CHANNEL_OPTIONS
 from kit.sealing import FileKeys, Keyring
+from kit.wire import CHANNEL_OPTIONS
 from node import databases, ports
 from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as benefits

@@ -8,7 +8,7 @@ import grpc
 from kit.audit import Act, acting, row_of
 from kit.chain import Fault, Head, link
 from kit.db import Database
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import CHANNEL_OPTIONS
 from node.audit import check, kept_heads, read_heads
 from smartunion.event.v1 import access_pb2, access_pb2_grpc
 from tests.eventually import eventually

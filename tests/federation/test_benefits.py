@@ -17,7 +17,7 @@ from services.benefits import events
 from services.benefits.domain import lists
 from services.benefits.domain.coupons import CouponState
 from services.benefits.domain.lists import StatusListSigned
-from services.sync.domain import fingerprint
+from services.sync.domain.nodes import fingerprint
 from smartunion.benefits.v1 import benefits_pb2 as pb
 from smartunion.event.v1 import log_pb2
 from tests.eventually import eventually

@@ -11,7 +11,7 @@ import pytest
 from kit.ids import uuid7
 from kit.rpc import Context
 from services.sync import differences
-from services.sync.servicer import SyncServicer
+from services.sync.servicer.sync import SyncServicer
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import frame_pb2, sync_pb2
 from tests.eventually import eventually

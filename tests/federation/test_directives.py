@@ -9,7 +9,7 @@ from uuid import uuid4
 import grpc
 import pytest
 
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import CHANNEL_OPTIONS
 from smartunion.sync.v1 import directive_pb2 as pb
 from smartunion.sync.v1 import directive_pb2_grpc
 from tests.eventually import eventually

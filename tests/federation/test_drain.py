@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import CHANNEL_OPTIONS
 from smartunion.event.v1 import log_pb2
 from tests.eventually import eventually
 from tests.federation import nodes

@@ -14,10 +14,11 @@ from google.protobuf.duration_pb2 import Duration
 
 from kit import accounts, frames
 from kit.ids import uuid7
-from kit.rpc import CHANNEL_OPTIONS, refused
+from kit.status import refused
 from kit.trust import NodeKey, certify
+from kit.wire import CHANNEL_OPTIONS
 from node.issuer import NAME
-from services.sync.domain import fingerprint as fingerprint_of
+from services.sync.domain.nodes import fingerprint as fingerprint_of
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import frame_pb2, sync_pb2
 from tests.eventually import eventually

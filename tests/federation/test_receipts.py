@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from services.sync.store import Frames
+from services.sync.store.frames import Frames
 from tests.eventually import eventually
 from tests.federation.conftest import Line
 from tests.federation.nodes import Node, plain

@@ -12,7 +12,7 @@ import pytest
 
 from kit import copies, frames
 from kit.records import is_held
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import CHANNEL_OPTIONS
 from services.sync import differences
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.membership.v1 import membership_pb2 as pb

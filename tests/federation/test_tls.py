@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,16 +18,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from kit import tls, tokens
+from kit import interceptor, tls, tokens
 from kit.ids import utc_now, uuid7
-from kit.rpc import CHANNEL_OPTIONS, refused
+from kit.status import refused
 from kit.tls import Identity
-from kit.wire import SecureChannel, Secured, server_credentials
+from kit.wire import CHANNEL_OPTIONS, SecureChannel, Secured, server_credentials
 from node import ports
 from node.certificates import Authority
 from services.sync.config import Settings as SyncSettings
-from services.sync.domain import fingerprint as fingerprint_of
-from services.sync.domain import key_invited_by
+from services.sync.domain.enrollments import key_invited_by
+from services.sync.domain.nodes import fingerprint as fingerprint_of
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import sync_pb2, sync_pb2_grpc
 from tests.eventually import eventually
@@ -345,14 +345,14 @@ async def test_a_child_that_is_revoked_is_cut_at_once_and_comes_back_by_a_new_in
     key = Ed25519PrivateKey.generate()
     asked = await admitted(node, key)
     sibling = UUID(asked.node.name.removeprefix("nodes/"))
-    async with linked(node, city.signer(), city.id) as push, linked(node, key, sibling) as other:
-        assert await push() == await other() == ""
+    async with linked(node, city.signer(), city.id) as link, linked(node, key, sibling) as other:
+        assert await pushed(link) == await pushed(other) == ""
         async with node.sync_stub() as stub:
             revoked = sync_pb2.RevokeEnrollmentRequest(name=f"nodes/{city.id}")
             for _ in range(2):  # a double click
                 await stub.RevokeEnrollment(revoked, metadata=node.token())
-            assert await push() == "CERTIFICATE_FOREIGN"
-            assert await other() == ""
+            assert await pushed(link) == "CERTIFICATE_FOREIGN"
+            assert await pushed(other) == ""
             nobody = sync_pb2.RevokeEnrollmentRequest(name=f"nodes/{uuid7()}")
             refusal = await outcome(stub.RevokeEnrollment(nobody, metadata=node.token()))
             assert refusal == "CHILD_UNKNOWN"
@@ -368,7 +368,7 @@ async def test_a_child_that_is_revoked_is_cut_at_once_and_comes_back_by_a_new_in
         await nodes.confirm(city, node)
 
         async def back() -> None:
-            assert await push() == ""
+            assert await pushed(link) == ""
             assert ids[0] in await node.things.versions(city.id)
 
         await eventually(back)
@@ -388,18 +388,34 @@ async def admitted(node: Guarded, key: Ed25519PrivateKey) -> sync_pb2.EnrollRequ
     return asked
 
 
+async def test_a_snapshot_under_way_ends_when_its_child_is_revoked(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptor, "CONFIRM_EVERY", 0.1)
+    node, key = pair.province, Ed25519PrivateKey.generate()
+    asked = await admitted(node, key)
+    async with linked(node, key, UUID(asked.node.name.removeprefix("nodes/"))) as link:
+        snapshot = link.PushSnapshot(timeout=60)
+        assert await pushed(link) == ""
+        assert not snapshot.done()
+        async with node.sync_stub() as stub:
+            revoked = sync_pb2.RevokeEnrollmentRequest(name=asked.node.name)
+            await stub.RevokeEnrollment(revoked, metadata=node.token())
+        assert await outcome(snapshot) == "ACCESS_DENIED"
+
+
 @asynccontextmanager
 async def linked(
     node: Guarded, key: Ed25519PrivateKey, child: UUID
-) -> AsyncIterator[Callable[[], Awaitable[str]]]:
-    """Pushes as a child does, over one connection; what comes of it."""
+) -> "AsyncIterator[sync_pb2_grpc.SyncServiceAsyncStub]":
+    """Where a child calls, over one connection."""
     above = tls.for_child(node.signer(), key.public_key().public_bytes_raw())
     roots = tls.anchor(node.public_key)
     shown = tls.NodeIdentity(key, child, roots=roots, above=above)
     async with SecureChannel(node.ports["sync"], tls.node_host(node.public_key), shown) as channel:
-        stub = sync_pb2_grpc.SyncServiceStub(channel)
+        yield sync_pb2_grpc.SyncServiceStub(channel)
 
-        async def push() -> str:
-            return await outcome(stub.PushFrames(sync_pb2.PushFramesRequest(), timeout=5))
 
-        yield push
+async def pushed(stub: "sync_pb2_grpc.SyncServiceAsyncStub") -> str:
+    """What comes of a push as a child makes it."""
+    return await outcome(stub.PushFrames(sync_pb2.PushFramesRequest(), timeout=5))

@@ -13,7 +13,7 @@ import pytest
 
 from kit import frames
 from kit.records import CERTIFICATE
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import CHANNEL_OPTIONS
 from node.proxy import Proxy
 from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2

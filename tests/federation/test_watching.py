@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from services.sync.domain.watching import Position, position_of
-from services.sync.store import Frames
+from services.sync.store.frames import Frames
 from services.sync.usecases import watching
 from smartunion.sync.v1.sync_pb2 import Event, EventFilter, WatchEventsRequest, WatchEventsResponse
 from tests.eventually import eventually

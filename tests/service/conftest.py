@@ -18,9 +18,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kit.db import connect
 from kit.ids import uuid7
-from kit.rpc import CHANNEL_OPTIONS
 from kit.server import KIT_MIGRATIONS
 from kit.tree import seeded
+from kit.wire import CHANNEL_OPTIONS
 from node import ports
 from node.issuer import DevelopmentIssuer
 from services.membership import __main__ as service

@@ -10,7 +10,7 @@ import asyncpg
 import grpc
 import pytest
 
-from kit.rpc import Refused, refused
+from kit.status import Refused, refused
 from services.membership.config import Settings
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import a_member_row, an_applicant_row, an_id_number, sha256

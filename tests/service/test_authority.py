@@ -18,10 +18,12 @@ from kit.authority import Role, is_within
 from kit.carrier import Carrier
 from kit.copies import Copies
 from kit.frames import Line
+from kit.gate import rule_of
 from kit.ids import uuid7
 from kit.organizations import organization_id
 from kit.records import group_hash, record_hash
-from kit.rpc import CHANNEL_OPTIONS, Refused, refused, rule_of
+from kit.status import Refused, refused
+from kit.wire import CHANNEL_OPTIONS
 from node import ports
 from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as benefits
@@ -33,8 +35,8 @@ from services.notify import __main__ as notify
 from services.notify.config import Settings as NotifySettings
 from services.sync import __main__ as sync
 from services.sync.config import Settings as SyncSettings
-from services.sync.domain import StreamMalformed
-from services.sync.usecases import key_of
+from services.sync.domain.streams import StreamMalformed
+from services.sync.usecases.messages import key_of
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
 from smartunion.event.v1 import access_pb2, access_pb2_grpc
 from smartunion.membership.v1 import (
@@ -47,13 +49,7 @@ from smartunion.membership.v1 import (
 )
 from smartunion.membership.v1.records_pb2 import PublicOffice
 from smartunion.notify.v1 import notify_pb2, notify_pb2_grpc
-from smartunion.sync.v1 import (
-    directive_pb2,
-    directive_pb2_grpc,
-    frame_pb2,
-    sync_pb2,
-    sync_pb2_grpc,
-)
+from smartunion.sync.v1 import directive_pb2, directive_pb2_grpc, frame_pb2, sync_pb2, sync_pb2_grpc
 from tests import offices
 from tests.builders import an_id_number, sha256
 from tests.callers import calling_as

@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 from kit.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from kit.texts import check_characters
-from services.sync.domain import LEVELS, Node
+from services.sync.domain.nodes import LEVELS, Node
 
 LONGEST = timedelta(days=3 * 366)
 MOST_TITLE, MOST_TEXT, MOST_REASON = 100, 20_000, 500

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from kit.errors import NotFound
-from services.sync.domain import Node, OrganizationCodeInvalid
+from services.sync.domain.nodes import Node, OrganizationCodeInvalid
 
 LENGTHS = (2, 4, 6, 9)
 

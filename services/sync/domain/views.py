@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from kit.errors import FailedPrecondition, InvalidArgument
-from services.sync.domain import LEVELS
+from services.sync.domain.nodes import LEVELS
 
 MOST_RULES = 100
 LONGEST = timedelta(days=366)

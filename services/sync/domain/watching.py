@@ -15,7 +15,7 @@ from kit.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from services.sync.domain import Node
+from services.sync.domain.nodes import Node
 
 REASSERTED = "smartunion.event.v1.RecordReasserted"
 """The type of the event of a record that was only asserted again."""

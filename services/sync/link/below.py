@@ -24,10 +24,10 @@ from kit import accounts
 from kit.carrier import FAILURES, Carrier, waited
 from kit.db import PASSING, Connection
 from kit.frames import FrameBroken
-from services.sync.domain import Node
+from services.sync.domain.nodes import Node
 from services.sync.domain.watching import EventFilter, Subscriber, is_type
-from services.sync.link import Children
-from services.sync.usecases import Sync
+from services.sync.link.children import Children
+from services.sync.usecases import Means
 from services.sync.usecases.watching import Watched, Watching, events_of
 
 POLL = 0.25
@@ -50,12 +50,12 @@ logger = logging.getLogger(__name__)
 class Numbering:
     """Numbers frames, if no other replica does; and tells this process how far they go."""
 
-    def __init__(self, url: str, sync: Sync, watching: Watching) -> None:
+    def __init__(self, url: str, means: Means, watching: Watching) -> None:
         """
         Args:
             url: of the database of sync.
         """
-        self._url, self._sync, self._watching = url, sync, watching
+        self._url, self._means, self._watching = url, means, watching
         self.leads = False
         """Whether this replica is the one."""
         self.wake = asyncio.Event()
@@ -77,7 +77,7 @@ class Numbering:
 
     async def _follow(self, conn: Connection) -> None:
         """On one connection, whose lock says whether it may number."""
-        store, run = self._sync.on(conn), uuid4()
+        store, run = self._means.on(conn), uuid4()
         while True:
             self.leads = self.leads or await store.arrivals.lead(run)
             while self.leads and await self._watching.arrive(store):

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from kit.db import Connection
 from kit.log import Change
-from services.sync.domain import Held
 from services.sync.domain.directives import Directive, DirectiveNotFound, Report, State
+from services.sync.domain.records import Held
 
 DIRECTIVE = """id, origin, title, text, subtree, levels, due_seconds, create_seconds, expected,
                parent"""

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from kit.db import Connection
 from kit.log import Change
-from services.sync.domain import Held
 from services.sync.domain.homes import Home
+from services.sync.domain.records import Held
 
 
 class Homes:

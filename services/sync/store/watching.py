@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from kit.db import Connection
-from services.sync.domain import StreamKey
+from services.sync.domain.streams import StreamKey
 from services.sync.domain.watching import EventFilter, Subscriber
 
 READER = "arrivals"

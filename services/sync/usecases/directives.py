@@ -8,10 +8,12 @@ from uuid import UUID
 from kit.ids import uuid7
 from kit.rpc import Call, Page
 from services.sync import events
-from services.sync.domain import Held, Node, directives, tree
+from services.sync.domain import directives
 from services.sync.domain.directives import Directive, Progress, Report, State
+from services.sync.domain.nodes import Node, tree
+from services.sync.domain.records import Held
 from services.sync.store import Store
-from services.sync.usecases import Sync
+from services.sync.usecases import Means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +40,12 @@ class Overview:
 
 
 class Directives:
-    def __init__(self, sync: Sync) -> None:
-        self._sync, self._own = sync, sync.own
+    def __init__(self, means: Means) -> None:
+        self._means, self._own = means, means.own
 
     async def create(self, draft: Draft, *, call: Call) -> Overview:
-        at = self._sync.clock()
-        async with self._sync.transaction() as store:
+        at = self._means.clock()
+        async with self._means.transaction() as store:
             directive = await store.calls.earlier(call, Directive)
             if directive is None:
                 below = await self._below(store)
@@ -60,19 +62,19 @@ class Directives:
                 await store.directives.add(directive, change)
                 await store.outbox.put(change)
                 await store.calls.answer(call, directive)
-        self._sync.committed()
+        self._means.committed()
         return await self.get(directive.id)
 
     async def get(self, directive: UUID) -> Overview:
         """With the parts.  Raises DirectiveNotFound."""
-        async with self._sync.transaction() as store:
+        async with self._means.transaction() as store:
             found = await store.directives.get(directive)
             [overview] = await self._overviews(store, [found])
         return overview
 
     async def page(self, page: Page) -> tuple[list[Overview], str | None]:
         """Newest first, and the key of the next page."""
-        async with self._sync.transaction() as store:
+        async with self._means.transaction() as store:
             found = await store.directives.page(page.before(), page.size + 1)
             shown, key = page.cut(found)
             overviews = await self._overviews(store, shown)
@@ -83,7 +85,7 @@ class Directives:
     ) -> tuple[list[tuple[Node, Report | None]], str | None]:
         """The nodes from here down that are addressed, by their codes, and the key of the next
         page."""
-        async with self._sync.transaction() as store:
+        async with self._means.transaction() as store:
             found = await store.directives.get(directive)
             below = await self._below(store)
             reports = (await store.directive_reports.of([directive]))[directive]
@@ -102,21 +104,21 @@ class Directives:
         """
         if state is State.REFUSED:
             directives.check_text(reason, most=directives.MOST_REASON, field="reason", lines=True)
-        async with self._sync.transaction() as store:
+        async with self._means.transaction() as store:
             if await store.calls.earlier(call, Report) is None:
                 report = await self._move(store, directive, state, reason=reason)
                 await store.calls.answer(call, report)
-        self._sync.committed()
+        self._means.committed()
         return await self.get(directive)
 
     async def receive(self) -> None:
         """Report that what was addressed to this node has reached it."""
-        async with self._sync.transaction() as store:
+        async with self._means.transaction() as store:
             found = await store.directives.unreported(self._own.id)
             for directive in found:
                 await self._put(store, directive.id, None, State.RECEIVED, "")
         if found:
-            self._sync.committed()
+            self._means.committed()
 
     async def _move(
         self, store: Store, directive: UUID, state: State, *, reason: str = "", field: str = "name"
@@ -133,7 +135,7 @@ class Directives:
         self, store: Store, directive: UUID, held: tuple[Report, Held] | None,
         state: State, reason: str,
     ) -> Report:  # fmt: skip
-        at = self._sync.clock()
+        at = self._means.clock()
         if held is None:
             report = Report(
                 directive=directive, node=self._own.id, state=state, report_time=at, reason=reason
@@ -146,7 +148,7 @@ class Directives:
         return report
 
     async def _overviews(self, store: Store, found: Sequence[Directive]) -> list[Overview]:
-        at, below = self._sync.clock(), await self._below(store)
+        at, below = self._means.clock(), await self._below(store)
         parts = directives.parts(self._own.id, below)
         known = await store.directive_reports.of([directive.id for directive in found])
         return [

@@ -12,11 +12,13 @@ from uuid import UUID
 from kit import frames
 from kit.frames import FrameBroken, Line
 from kit.records import CERTIFICATE
-from services.sync import domain
-from services.sync.domain import Node, StreamKey, watching
+from services.sync.domain import watching
+from services.sync.domain.nodes import Node, tree
+from services.sync.domain.streams import StreamKey
 from services.sync.domain.watching import EventFilter, Position, Subscriber
 from services.sync.store import Store
-from services.sync.usecases import Sync
+from services.sync.usecases import Means
+from services.sync.usecases.nodes import below
 from smartunion.sync.v1 import frame_pb2
 
 PROGRESS = 2.0
@@ -77,14 +79,14 @@ class Batch:
 class Watching:
     """What is read in the order of arrival; and who does so."""
 
-    def __init__(self, sync: Sync) -> None:
-        self._sync = sync
+    def __init__(self, means: Means) -> None:
+        self._means = means
         self._watchers = 0
         self.tail = Tail()
 
     async def arrive(self, store: Store) -> int:
         """Number what can be numbered, on the connection that may; how many frames."""
-        nodes = domain.tree(self._sync.own.id, await store.nodes.list())
+        nodes = tree(self._means.own.id, await store.nodes.list())
         for row in await store.arrivals.unverified(nodes):
             frame = frame_pb2.Frame.FromString(row["body"])
             with suppress(FrameBroken):  # not numbered, so it keeps its stream waiting alone
@@ -92,7 +94,7 @@ class Watching:
                 await store.frames.verify(_key(row), row["number"])
         numbered = await store.arrivals.number()
         for key, frame_number in await store.arrivals.stalled() if not numbered else ():
-            self._sync.wants.add(key, frames=[frame_number])
+            self._means.wants.add(key, frames=[frame_number])
         return numbered
 
     async def watch(
@@ -127,24 +129,24 @@ class Watching:
             self._watchers -= 1
 
     async def _start(self, asked: EventFilter, token: str, *, from_beginning: bool) -> Position:
-        watching.check_filter(asked, self._sync.own, await self._sync.nodes())
+        watching.check_filter(asked, self._means.own, await below(self._means))
         if token and from_beginning:
             raise watching.StartAmbiguous()
         if token:
             return watching.position_of(token)
-        async with self._sync.transaction() as store:
+        async with self._means.transaction() as store:
             mark = await store.arrivals.mark()
         start = "trimmed" if from_beginning else "head"
         return Position(mark[f"{start}_run"], mark[start])
 
     async def _read(self, position: Position, asked: EventFilter) -> Batch:
         """What follows, of one snapshot: a node that joins is in all of it, or not at all."""
-        async with self._sync.snapshot() as store:
-            nodes = domain.tree(self._sync.own.id, await store.nodes.list())
+        async with self._means.snapshot() as store:
+            nodes = tree(self._means.own.id, await store.nodes.list())
             mark = await store.arrivals.mark()
             run = await store.arrivals.run_of(position.number)
             watching.check_continues(position, run=run, head=mark["head"], trimmed=mark["trimmed"])
-            within = asked.nodes([self._sync.own, *nodes.values()])
+            within = asked.nodes([self._means.own, *nodes.values()])
             rows = await store.arrivals.after(position.through, within, most=FRAMES)
         if len(rows) < FRAMES:
             return Batch(rows, Position(mark["head_run"], mark["head"]))
@@ -155,7 +157,7 @@ class Watching:
     ) -> Iterator[Watched]:
         for row in rows:
             if row["body"] is None:
-                self._sync.wants.add(_key(row), frames=[row["frame"]])
+                self._means.wants.add(_key(row), frames=[row["frame"]])
                 raise watching.EventsMissing(**_facts(row))
             try:
                 found = events_of(row, asked)
@@ -170,7 +172,7 @@ class Watching:
 
     async def unpublished(self, *, most: int) -> tuple[int, Batch]:
         """The cursor of the stream BELOW, and what follows it."""
-        async with self._sync.snapshot() as store:
+        async with self._means.snapshot() as store:
             mark = await store.arrivals.mark()
             after = max(mark["published"], mark["trimmed"])
             rows = await store.arrivals.after(after, None, most=most)
@@ -179,21 +181,21 @@ class Watching:
 
     async def publish(self, before: int, after: int) -> None:
         """Move the cursor of the stream BELOW, unless someone else has."""
-        async with self._sync.transaction() as store:
+        async with self._means.transaction() as store:
             await store.arrivals.publish(before, after)
 
     async def pass_over(self) -> None:
         """Without subscribers nothing is published: the cursor follows the head."""
-        async with self._sync.transaction() as store:
+        async with self._means.transaction() as store:
             mark = await store.arrivals.mark()
             if mark["published"] < mark["head"]:
                 await store.arrivals.publish(mark["published"], mark["head"])
 
     async def subscriptions(self) -> tuple[list[Subscriber], list[Node]]:
         """All subscribers, and the nodes from here down."""
-        async with self._sync.transaction() as store:
-            nodes = domain.tree(self._sync.own.id, await store.nodes.list())
-            return await store.subscribers.all(), [self._sync.own, *nodes.values()]
+        async with self._means.transaction() as store:
+            nodes = tree(self._means.own.id, await store.nodes.list())
+            return await store.subscribers.all(), [self._means.own, *nodes.values()]
 
 
 def events_of(row: Any, asked: EventFilter) -> list[Watched]:

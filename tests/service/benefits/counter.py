@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kit.db import Database
 from kit.ids import uuid7
 from kit.organizations import organization_id
-from kit.rpc import Refused, refused
 from kit.sealing import FileKeys, Keyring
+from kit.status import Refused, refused
 from kit.tree import Organizations
 from services.benefits.config import Settings
 from services.benefits.store import Reads, Store

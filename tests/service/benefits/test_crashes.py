@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import grpc
 
 from kit.ids import uuid7
-from kit.rpc import refused
+from kit.status import refused
 from services.benefits.config import Settings
 from smartunion.benefits.v1 import benefits_pb2 as pb
 from tests.service.benefits.conftest import calling, healthy, make_settings

@@ -21,7 +21,7 @@ from joserfc.jwk import ECKey
 from kit import identity, tokens
 from kit.errors import Refusal, Unauthenticated
 from kit.identity import IssuerAway, Keys, TokenExpired, TokenUntrusted, Verifier
-from kit.rpc import refused
+from kit.status import refused
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.eventually import eventually
 from tests.issuer import Issuer, encoded, issuing, public, signed

@@ -13,7 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kit.ids import uuid7
 from kit.limits import Limits
-from kit.rpc import CHANNEL_OPTIONS, Refused, refused
+from kit.status import Refused, refused
+from kit.wire import CHANNEL_OPTIONS
 from services.membership.config import Settings
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.membership.v1 import membership_pb2 as pb

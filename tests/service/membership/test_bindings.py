@@ -7,7 +7,7 @@ from uuid import uuid4
 import grpc
 import pytest
 
-from kit.rpc import Refused, refused
+from kit.status import Refused, refused
 from services.membership.domain.bindings import MOST_OF_NUMBER, MOST_OF_PERSON
 from smartunion.membership.v1 import identity_pb2 as pb
 from smartunion.membership.v1 import identity_pb2_grpc, membership_pb2

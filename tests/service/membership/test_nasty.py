@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from kit.rpc import refused
+from kit.status import refused
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import a_roster, sha256
 from tests.service.desk import Desk

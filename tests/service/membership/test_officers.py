@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from kit.authority import PERMISSIONS, Role
-from kit.rpc import refused
+from kit.status import refused
 from smartunion.event.v1 import access_pb2
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests import offices

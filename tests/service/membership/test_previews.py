@@ -12,7 +12,7 @@ import grpc
 import pytest
 from openpyxl import load_workbook
 
-from kit.rpc import refused
+from kit.status import refused
 from services.membership.usecases import imports
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import HEADER, a_roster, a_workbook

@@ -13,7 +13,8 @@ import pytest
 
 from kit.config import CannotServe
 from kit.organizations import organization_id
-from kit.rpc import CHANNEL_OPTIONS, Refused, refused
+from kit.status import Refused, refused
+from kit.wire import CHANNEL_OPTIONS
 from services.membership.store.consents import Consents
 from services.membership.usecases.privacy import keep_texts, texts_in
 from smartunion.event.v1 import access_pb2

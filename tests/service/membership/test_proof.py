@@ -2,7 +2,7 @@
 
 import grpc
 
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import CHANNEL_OPTIONS
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import a_roster

@@ -6,7 +6,7 @@ from uuid import uuid4
 import grpc
 import pytest
 
-from kit.rpc import refused
+from kit.status import refused
 from node import ports
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import HEADER, a_roster, sha256

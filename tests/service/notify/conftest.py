@@ -14,9 +14,9 @@ import pytest
 
 from kit.db import connect
 from kit.ids import uuid7
-from kit.rpc import CHANNEL_OPTIONS
 from kit.server import KIT_MIGRATIONS
 from kit.tree import seeded
+from kit.wire import CHANNEL_OPTIONS
 from node import ports
 from node.issuer import DevelopmentIssuer
 from services.notify import __main__ as service

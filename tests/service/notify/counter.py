@@ -18,7 +18,7 @@ from kit.ids import uuid7
 from kit.organizations import organization_id
 from kit.records import group_hash, record_hash
 from kit.roll import Roll
-from kit.rpc import Refused, refused
+from kit.status import Refused, refused
 from services.notify.config import Settings
 from services.notify.subscriber import KINDS
 from smartunion.event.v1 import log_pb2

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from kit.ids import uuid7
-from kit.rpc import refused
+from kit.status import refused
 from smartunion.notify.v1 import notify_pb2 as pb
 from tests.service.notify.conftest import calling, make_settings, serving
 from tests.service.notify.counter import Counter

@@ -13,22 +13,14 @@ from kit.sealing import FileKeys, Keyring
 from kit.server import KIT_MIGRATIONS
 from node import databases
 from services.sync.__main__ import MIGRATIONS
-from services.sync.domain import Node
-from services.sync.usecases import Sync
+from services.sync.domain.nodes import Node
+from services.sync.usecases import Means
 
 KEY = Ed25519PrivateKey.generate()
 OWN = Node(
     id=uuid7(), parent=None, organization_code="5101", display_name="成都", level="city",
     public_key=KEY.public_key().public_bytes_raw(),
 )  # fmt: skip
-
-
-async def nobody_joins(node: UUID, user_key: str) -> str:
-    raise NotImplementedError
-
-
-async def nobody_is_cut(node: UUID) -> None:
-    raise NotImplementedError
 
 
 @pytest.fixture
@@ -39,13 +31,10 @@ async def pool(postgres: str) -> AsyncIterator[db.Pool]:
 
 
 @pytest.fixture
-async def sync(pool: db.Pool, tmp_path: Path) -> Sync:
+async def means(pool: db.Pool, tmp_path: Path) -> Means:
     (tmp_path / "data.key").write_text("00" * 32)
     keyring = await Keyring.open(pool, FileKeys(tmp_path / "data.key"))
-    return Sync(
-        pool, keyring, OWN, signer=KEY, admit=nobody_joins, cut=nobody_is_cut, nats_url="",
-        services=("things",), wake=lambda: None,
-    )  # fmt: skip
+    return Means(pool=pool, keyring=keyring, own=OWN, signer=KEY, services=("things",))
 
 
 async def admitted(

@@ -6,9 +6,13 @@ from uuid import uuid4
 from kit import db, frames
 from kit.ids import utc_now, uuid7
 from kit.records import group_hash
-from services.sync.domain import Cursor, StreamKey
+from services.sync.domain.streams import Cursor, StreamKey
 from services.sync.domain.views import Shown, View
-from services.sync.usecases import Sync, to_stream
+from services.sync.usecases import Means
+from services.sync.usecases.frames import Frames
+from services.sync.usecases.messages import to_stream
+from services.sync.usecases.pushes import Pushes
+from services.sync.usecases.streams import Streams
 from services.sync.usecases.views import Views
 from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import frame_pb2, sync_pb2
@@ -36,34 +40,35 @@ def made(after: frame_pb2.Frame, count: int) -> frame_pb2.Frame:
     return frames.make(to_stream(LOG), after.number + 1, after.hash, part, KEY)
 
 
-async def both_have_ten(sync: Sync) -> tuple[Cursor, frame_pb2.Frame]:
-    cursor = await sync.append(LOG, await sync.cursor(LOG), read(1, 10, RUN), key=KEY)
+async def both_have_ten(means: Means) -> tuple[Cursor, frame_pb2.Frame]:
+    cursor = await Frames(means).append(LOG, await Streams(means).cursor(LOG), read(1, 10, RUN))
     assert cursor == (10, RUN)
-    [frame] = [frame async for frame in sync.kept(LOG)]
+    [frame] = [frame async for frame in Streams(means).kept(LOG)]
     return cursor, frame
 
 
-async def test_a_read_from_before_frames_came_back_makes_none(sync: Sync) -> None:
-    cursor, common = await both_have_ten(sync)
-    after = await sync.append(LOG, cursor, read(11, 5, LATER_RUN), key=KEY)
+async def test_a_read_from_before_frames_came_back_makes_none(means: Means) -> None:
+    cursor, common = await both_have_ten(means)
+    after = await Frames(means).append(LOG, cursor, read(11, 5, LATER_RUN))
     late = read(16, 3, LATER_RUN)  # is on its way while frames come back, up to the same number
     lost = made(common, 5)
-    await sync.adopt(LOG, [lost])
+    await Streams(means).adopt(LOG, [lost])
     assert after is not None and lost.last == after.number
-    assert await sync.append(LOG, after, late, key=KEY) is None
-    assert [frame.hash async for frame in sync.kept(LOG)] == [common.hash, lost.hash]
-    assert (await sync.cursor(LOG)).run not in (RUN, LATER_RUN)  # the service must take back first
+    assert await Frames(means).append(LOG, after, late) is None
+    assert [frame.hash async for frame in Streams(means).kept(LOG)] == [common.hash, lost.hash]
+    stands = await Streams(means).cursor(LOG)
+    assert stands.run not in (RUN, LATER_RUN)  # the service must take back first
 
 
 async def test_a_log_is_not_read_on_by_what_it_took_back_before_more_frames_came(
-    sync: Sync,
+    means: Means,
 ) -> None:
-    cursor, common = await both_have_ten(sync)
-    await sync.append(LOG, cursor, read(11, 5, LATER_RUN), key=KEY)
-    stream = await sync.stream(LOG)  # what is here now is given to the service
-    await sync.adopt(LOG, [made(common, 5)])
-    await sync.resume(stream, run=LATER_RUN)
-    assert (await sync.cursor(LOG)).run != LATER_RUN
+    cursor, common = await both_have_ten(means)
+    await Frames(means).append(LOG, cursor, read(11, 5, LATER_RUN))
+    stream = await Streams(means).get(LOG)  # what is here now is given to the service
+    await Streams(means).adopt(LOG, [made(common, 5)])
+    await Streams(means).resume(stream, run=LATER_RUN)
+    assert (await Streams(means).cursor(LOG)).run != LATER_RUN
 
 
 SECTION = b"salt of 16 bytes" + b"and a name"
@@ -73,8 +78,8 @@ OPEN = View(
 )  # fmt: skip
 
 
-async def sent(sync: Sync) -> list[frame_pb2.Frame]:
-    found, _, _ = await sync.next_push({}, {})
+async def sent(means: Means) -> list[frame_pb2.Frame]:
+    found, _, _ = await Frames(means).next_push({}, {})
     return found
 
 
@@ -89,71 +94,77 @@ def with_sections(count: int) -> log_pb2.ReadLogResponse:
     return asked
 
 
-async def stored(sync: Sync, key: StreamKey = LOG) -> bytes:
-    async with sync.look() as store:
+async def stored(means: Means, key: StreamKey = LOG) -> bytes:
+    async with means.look() as store:
         [body] = await store.frames.some(key, [1])
     return body
 
 
-async def test_the_parent_is_sent_no_section_that_the_view_does_not_show_there(sync: Sync) -> None:
+async def test_the_parent_is_sent_no_section_that_the_view_does_not_show_there(
+    means: Means,
+) -> None:
     """Also in the moment before the frames that are stored here are narrowed."""
-    sync.shown = Shown(OPEN, frozenset(), frozenset({"things/personal"}))
-    await sync.append(LOG, await sync.cursor(LOG), with_sections(3), key=KEY, view=OPEN.id)
-    [frame] = await sent(sync)
+    means.shown = Shown(OPEN, frozenset(), frozenset({"things/personal"}))
+    await Frames(means).append(
+        LOG, await Streams(means).cursor(LOG), with_sections(3), view=OPEN.id
+    )
+    [frame] = await sent(means)
     assert personal(frame) == [SECTION] * 3
-    sync.shown = Shown(replace(OPEN, id=uuid7()))
-    [less] = await sent(sync)
+    means.shown = Shown(replace(OPEN, id=uuid7()))
+    [less] = await sent(means)
     assert personal(less) == [group_hash(SECTION)] * 3 and less.hash == frame.hash
-    assert frame == frame_pb2.Frame.FromString(await stored(sync))
-    await Views(sync).refresh()
-    body = await stored(sync)
+    assert frame == frame_pb2.Frame.FromString(await stored(means))
+    await Views(means).refresh()
+    body = await stored(means)
     assert SECTION not in body and personal(frame_pb2.Frame.FromString(body)) == personal(less)
     frames.check(frame_pb2.Frame.FromString(body), OWN.public_key)
 
 
 async def test_own_frames_that_come_back_hold_what_the_view_shows_and_are_narrowed_later(
-    sync: Sync,
+    means: Means,
 ) -> None:
     back = frames.make(to_stream(LOG), 1, frames.START, with_sections(3).entries, KEY)
     copy = frame_pb2.Frame.FromString(back.SerializeToString())
-    await sync.adopt(LOG, [copy])  # nothing is shown above any more
-    assert personal(frame_pb2.Frame.FromString(await stored(sync))) == [group_hash(SECTION)] * 3
-    sync.shown = Shown(OPEN, frozenset(), frozenset({"things/personal"}))
-    await sync.adopt(LOG, [back])
-    assert personal(frame_pb2.Frame.FromString(await stored(sync))) == [SECTION] * 3
-    await Views(sync).refresh()  # no view is in force
-    assert personal(frame_pb2.Frame.FromString(await stored(sync))) == [group_hash(SECTION)] * 3
+    await Streams(means).adopt(LOG, [copy])  # nothing is shown above any more
+    assert personal(frame_pb2.Frame.FromString(await stored(means))) == [group_hash(SECTION)] * 3
+    means.shown = Shown(OPEN, frozenset(), frozenset({"things/personal"}))
+    await Streams(means).adopt(LOG, [back])
+    assert personal(frame_pb2.Frame.FromString(await stored(means))) == [SECTION] * 3
+    await Views(means).refresh()  # no view is in force
+    assert personal(frame_pb2.Frame.FromString(await stored(means))) == [group_hash(SECTION)] * 3
 
 
-async def test_a_node_says_that_it_holds_to_a_view_when_its_frames_do(sync: Sync) -> None:
-    sync.shown = Shown(OPEN, frozenset(), frozenset({"things/personal"}))
-    await sync.append(LOG, await sync.cursor(LOG), with_sections(3), key=KEY, view=OPEN.id)
-    less, views = Shown(replace(OPEN, id=uuid7())), Views(sync)
-    sync.shown = less
+async def test_a_node_says_that_it_holds_to_a_view_when_its_frames_do(means: Means) -> None:
+    means.shown = Shown(OPEN, frozenset(), frozenset({"things/personal"}))
+    await Frames(means).append(
+        LOG, await Streams(means).cursor(LOG), with_sections(3), view=OPEN.id
+    )
+    less, views = Shown(replace(OPEN, id=uuid7())), Views(means)
+    means.shown = less
     await views.report()
     assert await views.reports() == {}
     await views.refresh()
-    sync.shown = less
+    means.shown = less
     await views.report()
     assert await views.reports() == {OWN.id: less.id}
 
 
 async def test_a_section_that_cannot_be_read_is_named_and_the_stream_goes_on(
-    sync: Sync, pool: db.Pool
+    means: Means, pool: db.Pool
 ) -> None:
     key = StreamKey(uuid7(), "things", "records")
     await admitted(pool, "510104", by=OWN.id, public_key=OWN.public_key, node=key.origin)
-    sync.shown = Shown(OPEN, frozenset({"things/personal"}))
+    means.shown = Shown(OPEN, frozenset({"things/personal"}))
     frame = frames.make(to_stream(key), 1, frames.START, with_sections(3).entries, KEY)
     for section in frame.sections:
         if section.name == "personal":
             section.body = b"x"
     head = sync_pb2.StreamHead(stream=to_stream(key), head=3, frame=1, hash=frame.hash)
-    streams, refused = await sync.push(key.origin, [frame], [head])
+    streams, refused = await Pushes(means).push(key.origin, [frame], [head])
     assert [stream.frame for stream in streams] == [1] and not refused
     assert await pool.fetchval("SELECT refusal FROM streams WHERE origin = $1", key.origin)
 
 
-async def test_a_channel_that_was_never_used_is_no_stream(sync: Sync) -> None:
-    assert await sync.cursor(LOG) == (0, b"")
-    assert await sync.streams() == []
+async def test_a_channel_that_was_never_used_is_no_stream(means: Means) -> None:
+    assert await Streams(means).cursor(LOG) == (0, b"")
+    assert await Streams(means).all() == []

@@ -19,8 +19,8 @@ from kit.authority import (
     explain,
     highest,
 )
+from kit.gate import Doorkeeper, Rule
 from kit.offices import Offices
-from kit.rpc import Doorkeeper, Rule
 from smartunion.event.v1 import access_pb2
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -13,19 +13,16 @@ from uuid import UUID
 import grpc
 import pytest
 
+from kit import interceptor
 from kit.audit import acting
 from kit.authority import Office, Role, scope
+from kit.gate import AccessDenied, Doorkeeper, Gate
 from kit.identity import Identity
+from kit.interceptor import RefusalInterceptor
 from kit.limits import Allowances, Limits
 from kit.offices import Offices
-from kit.rpc import (
-    CHANNEL_OPTIONS,
-    AccessDenied,
-    Doorkeeper,
-    Gate,
-    RefusalInterceptor,
-    refused,
-)
+from kit.status import refused
+from kit.wire import CHANNEL_OPTIONS
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.membership.v1 import membership_pb2_grpc
 from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceServicer
@@ -115,13 +112,13 @@ async def served(
     expires: float = math.inf,
     answers: float = math.inf,
 ) -> AsyncIterator[Any]:
-    interceptor = RefusalInterceptor(
+    guard = RefusalInterceptor(
         domain="test",
         gate=cast(Any, Open(expires, answers)),
         doorkeeper=Doorkeeper(cast(Any, held), PATH),
         allowances=Allowances(Limits()),
     )
-    server = grpc.aio.server(interceptors=[interceptor])
+    server = grpc.aio.server(interceptors=[guard])
     membership_pb2_grpc.add_MembershipServiceServicer_to_server(servicer, server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
@@ -185,6 +182,33 @@ class Bound:
 
     async def member(self, person: str) -> str | None:
         return self.of.get(person)
+
+
+async def test_what_lasts_ends_soon_after_the_caller_may_call_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also while neither end has anything to say."""
+    monkeypatch.setattr(interceptor, "CONFIRM_EVERY", 0.05)
+    async with served(cast(Any, Lasting)(), Held(), answers=3) as stub:
+        stream = aiter(stub.WatchRoster(pb.WatchRosterRequest()))
+        assert (await anext(stream)).name == "rosters/1"
+        assert await reason_of(anext(stream)) == "ACCESS_DENIED"
+        assert await reason_of(stub.UploadRoster()) == "ACCESS_DENIED"
+
+
+async def test_a_node_may_call_as_long_as_it_is_a_child() -> None:
+    key: list[bytes | None] = [b"key"]
+
+    async def child_key(child: UUID) -> bytes | None:
+        return key[0] if child == UUID(int=7) else None
+
+    nothing: Any = None
+    gate = Gate(nothing, nothing, nothing, nothing, child_key=child_key)
+    who = Identity(f"nodes/{UUID(int=7)}")
+    await gate.confirm("/a.B/C", who)
+    key[0] = None
+    with pytest.raises(AccessDenied):
+        await gate.confirm("/a.B/C", who)
 
 
 async def test_what_lasts_ends_with_the_token_by_which_it_began() -> None:

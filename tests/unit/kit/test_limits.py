@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from kit import limits
 from kit.errors import Refusal
+from kit.gate import Gate, TokenInvalid
 from kit.identity import Keys, Verifier
 from kit.limits import Allowances, Bucket, Limits, TooManyAtOnce, TooManyCalls
-from kit.rpc import Gate, TokenInvalid, pushback, to_status
+from kit.status import pushback, to_status
 from kit.tokens import Tokens, sign
 from services.benefits.domain.coupons import SoldOut
 from smartunion.benefits.v1 import benefits_pb2

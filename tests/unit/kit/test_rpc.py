@@ -6,7 +6,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from kit.rpc import CHANNEL_OPTIONS
+from kit.wire import CHANNEL_OPTIONS
 
 
 async def test_a_neighbour_is_reached_whatever_the_proxy_for_web_pages(

@@ -65,4 +65,24 @@ def test_a_node_makes_another_certificate_in_time() -> None:
     now[0] += DAY / 3
     assert own() is first
     now[0] += DAY / 3
-    assert own() is not first
+    second = own()
+    assert second is not first
+    now[0] -= 30 * DAY  # a clock that was wrong is put right: what it made begins in a month
+    assert own() is not second
+
+
+def test_a_certificate_is_taken_up_when_its_time_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_EVERY", 0.0)
+    now = [utc_now()]
+    authority = Authority(tmp_path, NODE, "127.0.0.1")
+    files = tls.Files(authority.issue("sync"), NODE, "sync", clock=lambda: now[0])
+    first = files()
+    authority.issue("sync", begin=now[0] + DAY / 2, end=now[0] + DAY)
+    assert files() is first
+    now[0] += DAY / 2  # or the clock jumps
+    second = files()
+    assert second is not first and files() is second
+    now[0] += DAY
+    assert files() is second  # nothing better is there

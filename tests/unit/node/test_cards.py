@@ -16,7 +16,7 @@ from node.problems import BundleMalformed, RootDiffers
 from services.benefits.domain import lists, tokens
 from services.benefits.domain.lists import StatusList
 from services.benefits.domain.tokens import Token
-from services.sync.domain import fingerprint
+from services.sync.domain.nodes import fingerprint
 from smartunion.benefits.v1 import benefits_pb2 as pb
 
 NOW = datetime.now(UTC).replace(microsecond=0)

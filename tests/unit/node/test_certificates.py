@@ -39,7 +39,8 @@ def plan(tmp_path: Path) -> Plan:
 
 def wired(plan: Plan, name: str) -> Secured:
     """As the service begins."""
-    made = supervisor._service(plan, name, "postgresql://x@127.0.0.1/x", "nats://127.0.0.1:1", "")
+    carrier = {"nats_url": "tls://127.0.0.1:1"}
+    made = supervisor._service(plan, name, "postgresql://x@127.0.0.1/x", carrier)
     settings = importlib.import_module(f"services.{name}.config").Settings(**made.settings)
     return Secured(settings, name)
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sync.domain import Node
 from services.sync.domain.directives import (
     SETTLED,
     Directive,
@@ -17,6 +16,7 @@ from services.sync.domain.directives import (
     parts,
     progress,
 )
+from services.sync.domain.nodes import Node
 
 DUE = datetime(2026, 12, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

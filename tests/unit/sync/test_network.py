@@ -8,18 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sync import domain
-from services.sync.domain import (
-    Node,
-    Proof,
-    Stream,
-    StreamKey,
-    Verdict,
-    check_code,
-    network,
-    tree,
-)
-from services.sync.servicer import by_level
+from services.sync.domain.enrollments import OrganizationNotBelow, check_code
+from services.sync.domain.network import Proof, Verdict, network
+from services.sync.domain.nodes import Node, OrganizationCodeInvalid, tree
+from services.sync.domain.streams import Stream, StreamKey
+from services.sync.servicer.network import by_level
 from smartunion.event.v1 import log_pb2
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -114,7 +107,7 @@ def test_a_node_with_one_silent_service_is_not_connected() -> None:
 
 @pytest.mark.parametrize("code", ["", "5", "510", "51010", "5101041", "abcd", "５１", "51 "])
 def test_what_is_no_division_code_is_refused(code: str) -> None:
-    with pytest.raises(domain.OrganizationCodeInvalid):
+    with pytest.raises(OrganizationCodeInvalid):
         check_code(code, below="0")
 
 
@@ -123,7 +116,7 @@ def test_a_division_lies_below_its_own_prefixes_only(code: str) -> None:
     for above in ("0", code[:2], code[:4], code[:6]):
         check_code(code, below=above)
     other = f"{(int(code[0]) % 9) + 1}{code[1:]}"
-    with pytest.raises(domain.OrganizationNotBelow):
+    with pytest.raises(OrganizationNotBelow):
         check_code(other[:6], below=code[:2])
 
 

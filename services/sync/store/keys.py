@@ -5,7 +5,7 @@ from uuid import UUID
 
 from kit.db import Connection
 from kit.log import Change
-from services.sync.domain import Held
+from services.sync.domain.records import Held
 
 
 class TrustedKeys:
