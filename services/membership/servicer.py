@@ -187,7 +187,6 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
             file_name=request.roster.file_name,
             size_bytes=request.roster.size_bytes,
             sha256=request.roster.sha256,
-            preview=request.preview,
             call=call_of(request, request.request_id),
         )
         return _roster(roster)
@@ -440,6 +439,8 @@ def _roster(roster: Roster) -> pb.Roster:
         unread_sheets=roster.unread_sheets,
         refuse_reason=roster.refuse_reason,
         refuse_message=roster.refuse_message,
+        creator=roster.creator,
+        committer=roster.committer,
     )
 
 

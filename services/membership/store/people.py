@@ -47,6 +47,11 @@ class PersonRow:
     key: KeyRow
 
     @property
+    def id(self) -> UUID:
+        """Of the record that is made."""
+        return self.key.id
+
+    @property
     def index(self) -> bytes:
         """The blind index of the ID number."""
         index: bytes = self.values[3]

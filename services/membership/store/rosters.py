@@ -14,7 +14,7 @@ from services.membership.domain.rows import Outcome, RowResult, Shown
 
 COLUMNS = """id, organization, file_name, size_bytes, sha256, state, received_bytes, total_rows,
              done_rows, admitted_rows, applied_rows, unchanged_rows, refused_rows, skipped_rows,
-             creator, preview, sheet, unread_sheets, refuse_reason, refuse_message"""
+             creator, committer, sheet, unread_sheets, refuse_reason, refuse_message"""
 
 
 class Rosters:
@@ -54,12 +54,11 @@ class Rosters:
     async def add(self, roster: Roster) -> None:
         await self._conn.execute(
             """
-            INSERT INTO rosters (id, organization, file_name, size_bytes, sha256, state, preview,
-                                 creator)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            INSERT INTO rosters (id, organization, file_name, size_bytes, sha256, state, creator)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
             """,
             roster.id, roster.organization, roster.file_name, roster.size_bytes, roster.sha256,
-            roster.state, roster.preview, roster.creator,
+            roster.state, roster.creator,
         )  # fmt: skip
 
     async def save(self, roster: Roster) -> None:
@@ -67,11 +66,13 @@ class Rosters:
         await self._conn.execute(
             """
             UPDATE rosters SET state = $2, received_bytes = $3, total_rows = $4,
-                   refuse_reason = $5, refuse_message = $6, sheet = $7, unread_sheets = $8
+                   refuse_reason = $5, refuse_message = $6, sheet = $7, unread_sheets = $8,
+                   committer = $9
              WHERE id = $1
             """,
             roster.id, roster.state, roster.received_bytes, roster.total_rows,
             roster.refuse_reason, roster.refuse_message, roster.sheet, roster.unread_sheets,
+            roster.committer,
         )  # fmt: skip
 
     async def at_work(self) -> list[UUID]:
@@ -97,7 +98,7 @@ class Rosters:
         )  # fmt: skip
 
     async def begin_again(self, roster: UUID) -> None:
-        """Forget the results of a preview.  The roster must be locked before."""
+        """Forget the results of the check.  The roster must be locked before."""
         await self._conn.execute(
             """
             UPDATE rosters

@@ -36,20 +36,22 @@ from services.membership.store.people import Known, PersonRow, sealed
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
-    """A row that is right in itself, and the record that it makes if the person is unknown."""
+class Sound:
+    """A row that is right in itself."""
 
     entry: Entry
-    id: UUID
-    person: PersonRow
     shown: Shown
+    index: bytes
+    """The blind index of the ID number."""
+    person: PersonRow | None
+    """Who is new if the person is unknown; None: the row is only checked."""
 
 
 @dataclass(slots=True)
 class Judged:
     """Rows as far as they can be judged by themselves."""
 
-    entries: list[Sealed] = field(default_factory=list)
+    entries: list[Sound] = field(default_factory=list)
     refused: list[RowResult] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -57,22 +59,24 @@ class Judged:
 
 
 def judge(
-    rows: Sequence[Row], columns: Columns, keyring: Keyring, judged: Judged, *, today: date
-) -> None:
-    """Add to `judged` what each row says."""
+    rows: Sequence[Row], columns: Columns, keyring: Keyring, judged: Judged, *, sealing: bool,
+    today: date,
+) -> None:  # fmt: skip
+    """Add to `judged` what each row says.  `sealing`: not only to be checked."""
     for row in rows:
         try:
             entry = entry_of(row, today=today)
         except Refusal as refusal:
             judged.refused.append(refused(row.line, refusal, columns, shown_of(row)))
         else:
-            judged.entries.append(_sealed(entry, shown_of(row), keyring))
+            index = keyring.index("id_number", entry.person.id_number)
+            person = _sealed(entry, index, keyring) if sealing else None
+            judged.entries.append(Sound(entry, shown_of(row), index, person))
 
 
-def _sealed(entry: Entry, shown: Shown, keyring: Keyring) -> Sealed:
-    record, standing = uuid7(), "member" if entry.approval else "applicant"
-    person = sealed(keyring, record, entry.person, standing=standing)
-    return Sealed(entry, record, person, shown)
+def _sealed(entry: Entry, index: bytes, keyring: Keyring) -> PersonRow:
+    standing = "member" if entry.approval else "applicant"
+    return sealed(keyring, uuid7(), entry.person, standing=standing, index=index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +112,7 @@ class Batch:
         self.people: list[PersonRow] = []
         self.results = list(refused)
 
-    def settle(self, rows: Sequence[Sealed]) -> None:
+    def settle(self, rows: Sequence[Sound]) -> None:
         """Decide what becomes of rows, in their order."""
         for row in rows:
             try:
@@ -116,24 +120,26 @@ class Batch:
             except Refusal as refusal:
                 self.results.append(refused(row.entry.line, refusal, self._columns, row.shown))
             else:
-                self.lines[row.person.index] = row.entry.line
+                self.lines[row.index] = row.entry.line
 
-    def _settled(self, row: Sealed) -> RowResult:
+    def _settled(self, row: Sound) -> RowResult:
         entry, around = row.entry, self._around
         organization = self._organization(entry.organization_code)
-        known = around.known.get(row.person.index)
-        line = self.lines.get(row.person.index) or around.lines.get(row.person.index)
+        known = around.known.get(row.index)
+        line = self.lines.get(row.index) or around.lines.get(row.index)
         standing = None
         if known:
             standing = Standing(known.member, known.organization == organization.id)
         outcome = outcome_of(entry, standing=standing, earlier_line=line)
         if known:
             return _result(row, outcome, known.name)
+        if not row.person:
+            return _result(row, outcome, "")
         self.people.append(row.person)
         if entry.approval:
-            record = self._admit(row, entry.approval, organization.id)
+            record = self._admit(row.person.id, entry, entry.approval, organization.id)
         else:
-            record = self._apply(row, organization.id)
+            record = self._apply(row.person.id, entry, organization.id)
         return _result(row, outcome, record)
 
     def _organization(self, code: str) -> Organization:
@@ -146,9 +152,9 @@ class Batch:
         organization.check_writable(home=around.organization.path, node=around.node)
         return organization
 
-    def _admit(self, row: Sealed, approval: Approval, organization: UUID) -> str:
+    def _admit(self, id: UUID, entry: Entry, approval: Approval, organization: UUID) -> str:
         member, fact = admit(
-            id=row.id, header=self._header(), organization=organization, person=row.entry.person,
+            id=id, header=self._header(), organization=organization, person=entry.person,
             approval_date=approval.date, approval_number=approval.number, personal_salt=new_salt(),
             at=self._at,
         )  # fmt: skip
@@ -156,9 +162,9 @@ class Batch:
         self.admissions.append(events.change(member, fact))
         return fact.member
 
-    def _apply(self, row: Sealed, organization: UUID) -> str:
+    def _apply(self, id: UUID, entry: Entry, organization: UUID) -> str:
         application, fact = apply(
-            id=row.id, header=self._header(), organization=organization, person=row.entry.person,
+            id=id, header=self._header(), organization=organization, person=entry.person,
             by=self._by, at=self._at,
         )  # fmt: skip
         self.applications.append(application)
@@ -169,5 +175,5 @@ class Batch:
         return new_header(self._around.node)
 
 
-def _result(row: Sealed, outcome: Outcome, record: str) -> RowResult:
+def _result(row: Sound, outcome: Outcome, record: str) -> RowResult:
     return RowResult(line=row.entry.line, outcome=outcome, record=record, shown=row.shown)

@@ -313,7 +313,7 @@ async def test_who_applies_is_told_on_which_basis_and_it_is_kept(
         assert (line.use, line.effective_date) == ("membership", told["membership"].effective_date)
         assert (line.basis, line.step) == (told["membership"].basis, privacy_pb2.Consent.INFORMED)
         assert line.recorder == recorder and line.record_time.seconds
-    preview = await membership.bring(a_roster(membership.member_rows([3])), preview=True)
+    preview = await membership.check(a_roster(membership.member_rows([3])))
     count = "SELECT count(*) FROM consents WHERE recorder = $1"
     assert await membership.pool.fetchval(count, preview.name) == 0
 
