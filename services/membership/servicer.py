@@ -339,11 +339,11 @@ class MyDataServicer(privacy_pb2_grpc.MyDataServiceServicer):
 
     async def WithdrawConsent(
         self, request: privacy.WithdrawConsentRequest, context: Context
-    ) -> privacy.Consent:
-        consent = await self._my_data.withdraw(
+    ) -> privacy.WithdrawConsentResponse:
+        consent, others = await self._my_data.withdraw(
             request.use, call=call_of(request, request.request_id)
         )
-        return _consent(consent)
+        return privacy.WithdrawConsentResponse(consent=_consent(consent), others=map(_text, others))
 
 
 def _organization(organization: Organization) -> pb.Organization:

@@ -5,7 +5,7 @@ an application has the application's key, so its row holds the same sealed bytes
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -156,6 +156,19 @@ class People:
         )
         return self._keyring.sealer(row) if row else self._keyring.node
 
+    async def forget_phone(self, records: Sequence[UUID]) -> None:
+        """Seal the person of some records anew, without the phone number."""
+        for row in await self._conn.fetch(
+            f"SELECT person.id, {PERSON} FROM people person {WITH_KEY} WHERE person.id = ANY ($1)",
+            records,
+        ):
+            if person := opened(self._keyring, row):
+                await self._conn.execute(
+                    "UPDATE people SET person = $2 WHERE id = $1",
+                    row["id"],
+                    _sealed(self._keyring.sealer(row), row["key"], replace(person, phone="")),
+                )
+
     async def erase(self, node: UUID, member: UUID | None = None) -> None:
         """Destroy the keys of persons whose own record says ERASED, their rows, and what the
         results of rosters show of them.
@@ -193,12 +206,16 @@ def sealed(
 ) -> PersonRow:
     """A new person.  `index`: the blind index, if it is known already."""
     sealer, key = keyring.make(record)
-    text = f"{person.id_number}\n{person.phone}\n{person.full_name}"
     values = (
-        record, record, sealer.seal(text.encode(), _place(record)),
+        record, record, _sealed(sealer, record, person),
         index or keyring.index("id_number", person.id_number), standing,
     )  # fmt: skip
     return PersonRow(values, key)
+
+
+def _sealed(sealer: Sealer, key: UUID, person: Person) -> bytes:
+    text = f"{person.id_number}\n{person.phone}\n{person.full_name}"
+    return sealer.seal(text.encode(), _place(key))
 
 
 def opened(keyring: Keyring, row: Any) -> Person | None:

@@ -229,10 +229,14 @@ class Importer:
         if batch.applications:
             await store.applications.add_all(batch.applications, batch.submissions)
         at = self._means.clock()
-        informed = self._means.texts.informed(
-            [row.id for row in batch.people], by=roster.name, at=at, today=beijing_date(at)
-        )
-        await store.consents.add_all(informed)
+        entered = self._means.texts.entered(
+            [
+                *((one.id, one.person) for one in batch.members),
+                *((one.id, one.person) for one in batch.applications),
+            ],
+            by=roster.name, at=at, today=beijing_date(at),
+        )  # fmt: skip
+        await store.consents.add_all(entered)
 
     async def _check_in_step(self, store: Store, roster: Roster, done: int) -> None:
         held = await store.rosters.lock(roster.id, scope=None)

@@ -119,10 +119,10 @@ class Applications:
         change = events.change(application, fact)
         await store.people.add_applicant(application)
         await store.applications.add(application, change)
-        informed = self._means.texts.informed(
-            [application.id], by=call.caller, at=at, today=beijing_date(at)
+        entered = self._means.texts.entered(
+            [(application.id, person)], by=call.caller, at=at, today=beijing_date(at)
         )
-        await store.consents.add_all(informed)
+        await store.consents.add_all(entered)
         await store.outbox.put(change)
         if call.act:
             call.act.touch(application.name)

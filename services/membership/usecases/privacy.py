@@ -17,10 +17,12 @@ from kit.ids import uuid_of
 from kit.roll import NotAMember
 from kit.rpc import LAST, Call, Page, PageTokenForeign, caller, uuid_in
 from services.membership.domain.consents import (
+    CONTACT,
     USE,
     Basis,
     Consent,
     PrivacyText,
+    Step,
     Texts,
     check_use,
     withdraw,
@@ -128,13 +130,16 @@ class MyData:
             )
         )  # fmt: skip
 
-    async def withdraw(self, use: str, *, call: Call) -> Consent:
+    async def withdraw(self, use: str, *, call: Call) -> tuple[Consent, list[PrivacyText]]:
+        """The line that ends a consent, and what goes on without it.  What rests on that consent
+        alone is deleted."""
         at = self._means.clock()
-        return await self._add(
+        consent = await self._add(
             use, call, lambda latest, member: withdraw(
                 use, latest=latest, person=member, by=call.caller, at=at
             )
         )  # fmt: skip
+        return consent, self._means.texts.others(beijing_date(at))
 
     async def _add(
         self, use: str, call: Call, decide: Callable[[Consent | None, UUID], Consent]
@@ -142,11 +147,15 @@ class MyData:
         check_use(use)
         member, records = await self._records()
         async with self._means.database.transaction() as store:
-            latest = await store.consents.lock_latest(member, records, use)
+            latest = await store.consents.lock_latest(records, use)
             if earlier := await store.calls.earlier(call, Consent):
                 return earlier
             consent = decide(latest, member)
             await store.consents.add_all([consent])
+            if consent.step is Step.WITHDRAWN and self._means.texts.asks(
+                CONTACT, beijing_date(consent.time)
+            ):
+                await store.people.forget_phone(await store.people.records_of(member))
             await store.calls.answer(call, consent)
         return consent
 
@@ -184,6 +193,11 @@ def texts_in(file: Path) -> Texts:
             raise CannotServe(
                 f"{file}: a use has lower-case letters, digits and underscores; an effective_date "
                 "is a day such as 2026-01-01, without quotes"
+            )
+        if one.basis is Basis.CONSENT and one.use != CONTACT:
+            raise CannotServe(
+                f"{file}: {one.use} asks for consent, but this version uses nothing on consent but "
+                f"the phone number, for {CONTACT}; leave it out"
             )
     return Texts(texts)
 
