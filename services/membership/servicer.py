@@ -378,6 +378,7 @@ def _application(application: Application) -> pb.Application:
         decider=application.decider,
         member=f"members/{application.member}" if application.member else "",
         reject_reason=application.reject_reason,
+        erase_time=application.erase_time,
         version=application.header.version,
         provenance=_provenance(application.header),
     )

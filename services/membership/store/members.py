@@ -36,7 +36,7 @@ STATED = f"{RECORD}, record.organization, record.state, {PATH}"
 APPLICATION = f"""
     SELECT {STATED}, {PERSON}, certificate,
            create_time, filer, decide_time, decider, reject_reason, member,
-           came.state AS came_state
+           submissions.erase_time, came.state AS came_state
       FROM applications record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
       {WITH_KEY}
@@ -170,7 +170,7 @@ class Applications:
             person=None if erased else opened(self._keyring, row),
             create_time=row["create_time"], filer=row["filer"] or "",
             decide_time=row["decide_time"], decider=row["decider"] or "",
-            reject_reason=self._reason(row), member=row["member"],
+            reject_reason=self._reason(row), member=row["member"], erase_time=row["erase_time"],
         )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ an application has the application's key, so its row holds the same sealed bytes
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from services.membership.domain.members import (
     Member,
     MemberState,
 )
+from services.membership.domain.privacy import Span
 
 PERSON = f"person.person, {KEY}"
 """Of a table `people person`, joined to a record, and its key: see WITH_KEY."""
@@ -169,9 +171,9 @@ class People:
                     _sealed(self._keyring.sealer(row), row["key"], replace(person, phone="")),
                 )
 
-    async def erase(self, node: UUID, member: UUID | None = None) -> None:
-        """Destroy the keys of persons whose own record says ERASED, their rows, and what the
-        results of rosters show of them.
+    async def erase(self, node: UUID, member: UUID | None = None) -> tuple[list[bytes], list[str]]:
+        """Destroy the keys of persons whose own record says ERASED, and their rows; who they were,
+        by blind index, and by which records.
 
         Args:
             member: None: of all.  A restore from a backup may have brought some back.
@@ -179,7 +181,7 @@ class People:
         erased = await self._conn.fetch(
             f"""
             WITH erased AS (
-                SELECT person.id, person.key
+                SELECT person.id, person.key, id_index
                   FROM members JOIN people person USING (id)
                  WHERE origin = $1 AND state = {MemberState.ERASED:d} AND (id = $2 OR $2 IS NULL)
             ), keys AS (
@@ -187,18 +189,34 @@ class People:
             ), gone AS (
                 DELETE FROM people WHERE id IN (SELECT id FROM erased UNION SELECT key FROM erased)
             )
-            SELECT 'members/' || id FROM erased UNION SELECT 'applications/' || key FROM erased
+            SELECT id_index, ARRAY['members/' || id, 'applications/' || key] AS records FROM erased
             """,
             node, member,
         )  # fmt: skip
-        if erased:
-            await self._conn.execute(
-                """
-                UPDATE roster_rows SET shown = NULL FROM rosters
-                 WHERE roster = rosters.id AND NOT forgotten AND record = ANY ($1)
-                """,
-                [row[0] for row in erased],
+        return [row[0] for row in erased], [name for row in erased for name in row[1]]
+
+    async def erase_turned_down(
+        self, decided: Span, *, at: datetime
+    ) -> tuple[list[bytes], list[str]]:
+        """The same of those who were turned down in a span of time.  What else they are here has a
+        key of its own."""
+        erased = await self._conn.fetch(
+            """
+            WITH due AS (
+                UPDATE submissions SET erase_time = $3, reject_reason = NULL
+                 WHERE decide_time >= $1 AND decide_time < $2
+                   AND member IS NULL AND erase_time IS NULL
+                RETURNING application
+            ), gone AS (
+                DELETE FROM people USING due WHERE id = application RETURNING id, id_index
+            ), keys AS (
+                DELETE FROM data_keys WHERE id IN (SELECT id FROM gone)
             )
+            SELECT id_index, 'applications/' || id AS record FROM gone
+            """,
+            *decided, at,
+        )  # fmt: skip
+        return [row[0] for row in erased], [row[1] for row in erased]
 
 
 def sealed(

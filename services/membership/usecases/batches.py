@@ -5,6 +5,7 @@ takes longer than a call may wait.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from uuid import UUID
@@ -16,6 +17,7 @@ from kit.log import Change
 from kit.organizations import Organization
 from kit.sealing import Keyring
 from services.membership import events
+from services.membership.domain.identity import id_number_of
 from services.membership.domain.members import Application, Member, admit, apply
 from services.membership.domain.rows import (
     Approval,
@@ -67,11 +69,20 @@ def judge(
         try:
             entry = entry_of(row, today=today)
         except Refusal as refusal:
-            judged.refused.append(refused(row.line, refusal, columns, shown_of(row)))
+            index = _index(row, keyring, today)
+            judged.refused.append(refused(row.line, refusal, columns, shown_of(row), index))
         else:
             index = keyring.index("id_number", entry.person.id_number)
             person = _sealed(entry, index, keyring) if sealing else None
             judged.entries.append(Sound(entry, shown_of(row), index, person))
+
+
+def _index(row: Row, keyring: Keyring, today: date) -> bytes | None:
+    """The blind index of an ID number that is right in a row that is not."""
+    with suppress(Refusal):
+        number = id_number_of((row.cells or {}).get("id_number", ""), today=today)
+        return keyring.index("id_number", number)
+    return None
 
 
 def _sealed(entry: Entry, index: bytes, keyring: Keyring) -> PersonRow:
@@ -118,7 +129,8 @@ class Batch:
             try:
                 self.results.append(self._settled(row))
             except Refusal as refusal:
-                self.results.append(refused(row.entry.line, refusal, self._columns, row.shown))
+                line, columns = row.entry.line, self._columns
+                self.results.append(refused(line, refusal, columns, row.shown, row.index))
             else:
                 self.lines[row.index] = row.entry.line
 
@@ -176,4 +188,6 @@ class Batch:
 
 
 def _result(row: Sound, outcome: Outcome, record: str) -> RowResult:
-    return RowResult(line=row.entry.line, outcome=outcome, record=record, shown=row.shown)
+    return RowResult(
+        line=row.entry.line, outcome=outcome, record=record, shown=row.shown, index=row.index
+    )

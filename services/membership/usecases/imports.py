@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -24,6 +24,7 @@ from kit.errors import Refusal
 from kit.organizations import Organization
 from kit.sealing import Keyring
 from services.membership.domain.identity import beijing_date
+from services.membership.domain.privacy import Term, ended
 from services.membership.domain.rosters import AT_WORK, Roster, RosterNotFound, RosterState
 from services.membership.domain.table import Header, Row
 from services.membership.store import Store
@@ -62,8 +63,12 @@ class Overtaken(Exception):
 
 
 class Importer:
-    def __init__(self, means: Means, progress: Progress, pool: Pool, keyring: Keyring) -> None:
+    def __init__(
+        self, means: Means, progress: Progress, pool: Pool, keyring: Keyring, terms: Sequence[Term]
+    ) -> None:
+        """`terms`: for how long those who were turned down are kept."""
         self._means, self._progress, self._pool, self._keyring = means, progress, pool, keyring
+        self._terms = terms
         self._failures: dict[UUID, tuple[int, float]] = {}
         """How often a roster has failed in a row, and when it may be tried again (monotonic)."""
         self._swept = -SWEEP
@@ -90,6 +95,9 @@ class Importer:
             deleted = await store.rosters.delete_abandoned(_first_id(now - ABANDONED))
             await store.roster_rows.forget_shown(_first_id(now - SHOWN))
             await store.bindings.forget_attempts(at=now)
+            for decided in ended(self._terms, at=now):
+                gone = await store.people.erase_turned_down(decided, at=now)
+                await store.roster_rows.forget(*gone)
             await self._end_again(store, now)
         self._swept = time.monotonic()
         if deleted:
@@ -97,7 +105,7 @@ class Importer:
 
     async def _end_again(self, store: Store, at: datetime) -> None:
         """What a restore may have brought back: persons, logins and offices of who is no member."""
-        await store.people.erase(self._means.node)
+        await store.roster_rows.forget(*await store.people.erase(self._means.node))
         await store.bindings.lock()
         for binding in await store.bindings.of_erased():
             await end_binding(store, binding, at=at)
@@ -218,7 +226,7 @@ class Importer:
         checked, nothing but what is shown of them."""
         if batch.people:
             await self._write_people(store, roster, batch)
-        await store.roster_rows.add_all(roster.id, batch.results, batch.lines)
+        await store.roster_rows.add_all(roster.id, batch.results)
         await store.rosters.advance(roster.id, Counter(row.outcome for row in batch.results))
 
     async def _write_people(self, store: Store, roster: Roster, batch: Batch) -> None:

@@ -231,7 +231,7 @@ class Members:
                 member, fact = member.erase(ground=ground, at=at)
                 change = events.change(member, fact)
                 await store.members.save_state(member, change)
-                await store.people.erase(self._means.node, name)
+                await store.roster_rows.forget(*await store.people.erase(self._means.node, name))
                 await store.bindings.lock()
                 if binding := await store.bindings.of_member(name):
                     await end_binding(store, binding, at=at)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from kit import audit
@@ -30,7 +31,7 @@ from services.membership.domain.consents import (
 from services.membership.domain.identity import Person, beijing_date
 from services.membership.domain.members import Application, Member
 from services.membership.domain.officers import Office
-from services.membership.domain.privacy import PersonNotHere, purpose_of
+from services.membership.domain.privacy import PersonNotHere, Term, purpose_of
 from services.membership.store.consents import Consents
 from services.membership.usecases import Means
 
@@ -181,7 +182,7 @@ def texts_in(file: Path) -> Texts:
         CannotServe: if it cannot be read; the text says what is wrong.
     """
     try:
-        rows = tomllib.loads(file.read_text(encoding="utf-8"))["texts"]
+        rows = _read(file)["texts"]
         texts = tuple(PrivacyText(**{**row, "basis": Basis[row["basis"].upper()]}) for row in rows)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CannotServe(
@@ -200,6 +201,28 @@ def texts_in(file: Path) -> Texts:
                 f"the phone number, for {CONTACT}; leave it out"
             )
     return Texts(texts)
+
+
+def terms_in(file: Path) -> list[Term]:
+    """The terms of storage in the same file.  Raises CannotServe."""
+    try:
+        terms = [Term(**row) for row in _read(file)["terms"]]
+        right = bool(terms) and all(
+            type(one.effective_date) is date and type(one.days) is int and 0 < one.days < 36_500
+            for one in terms
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        right = False
+    if not right:
+        raise CannotServe(
+            f"{file}: there is a [[terms]] at least; each has an effective_date without quotes, "
+            "and days, a whole number from 1 on"
+        )
+    return terms
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 async def keep_texts(texts: Texts, consents: Consents, *, today: date) -> None:
