@@ -21,3 +21,6 @@ ALTER TABLE submissions
         CHECK (erase_time IS NULL OR (decide_time IS NOT NULL AND member IS NULL));
 CREATE INDEX submissions_turned_down ON submissions (decide_time)
     WHERE member IS NULL AND erase_time IS NULL;
+
+-- The salt of the section `personal` follows from the key of the person.
+ALTER TABLE admissions DROP COLUMN personal_salt;

@@ -47,6 +47,7 @@ class PersonRow:
 
     values: tuple[Any, ...]
     key: KeyRow
+    sealer: Sealer
 
     @property
     def id(self) -> UUID:
@@ -164,11 +165,11 @@ class People:
             f"SELECT person.id, {PERSON} FROM people person {WITH_KEY} WHERE person.id = ANY ($1)",
             records,
         ):
-            if person := opened(self._keyring, row):
+            sealer = sealer_in(self._keyring, row)
+            if sealer and (person := opened(sealer, row)):
+                without = _sealed(sealer, row["key"], replace(person, phone=""))
                 await self._conn.execute(
-                    "UPDATE people SET person = $2 WHERE id = $1",
-                    row["id"],
-                    _sealed(self._keyring.sealer(row), row["key"], replace(person, phone="")),
+                    "UPDATE people SET person = $2 WHERE id = $1", row["id"], without
                 )
 
     async def erase(self, node: UUID, member: UUID | None = None) -> tuple[list[bytes], list[str]]:
@@ -228,7 +229,7 @@ def sealed(
         record, record, _sealed(sealer, record, person),
         index or keyring.index("id_number", person.id_number), standing,
     )  # fmt: skip
-    return PersonRow(values, key)
+    return PersonRow(values, key, sealer)
 
 
 def _sealed(sealer: Sealer, key: UUID, person: Person) -> bytes:
@@ -236,11 +237,16 @@ def _sealed(sealer: Sealer, key: UUID, person: Person) -> bytes:
     return sealer.seal(text.encode(), _place(key))
 
 
-def opened(keyring: Keyring, row: Any) -> Person | None:
-    """The person in a row with the columns PERSON; None if there is none, or no key any more."""
-    if row["wrapped"] is None:
+def sealer_in(keyring: Keyring, row: Any) -> Sealer | None:
+    """The key in a row with the columns PERSON; None if there is none any more."""
+    return keyring.sealer(row) if row["wrapped"] else None
+
+
+def opened(sealer: Sealer | None, row: Any) -> Person | None:
+    """The person in a row with the columns PERSON, by its key."""
+    if sealer is None:
         return None
-    text = keyring.sealer(row).open(row["person"], _place(row["key"])).decode()
+    text = sealer.open(row["person"], _place(row["key"])).decode()
     id_number, phone, full_name = text.split("\n")
     return Person(full_name=full_name, id_number=id_number, phone=phone)
 

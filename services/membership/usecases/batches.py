@@ -11,7 +11,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from kit.errors import Refusal
-from kit.headers import Header, new_header, new_salt
+from kit.headers import Header, new_header
 from kit.ids import uuid7
 from kit.log import Change
 from kit.organizations import Organization
@@ -34,6 +34,7 @@ from services.membership.domain.rows import (
 )
 from services.membership.domain.table import Header as Columns
 from services.membership.domain.table import Row
+from services.membership.store.members import salt_of
 from services.membership.store.people import Known, PersonRow, sealed
 
 
@@ -149,7 +150,7 @@ class Batch:
             return _result(row, outcome, "")
         self.people.append(row.person)
         if entry.approval:
-            record = self._admit(row.person.id, entry, entry.approval, organization.id)
+            record = self._admit(row.person, entry, entry.approval, organization.id)
         else:
             record = self._apply(row.person.id, entry, organization.id)
         return _result(row, outcome, record)
@@ -164,11 +165,11 @@ class Batch:
         organization.check_writable(home=around.organization.path, node=around.node)
         return organization
 
-    def _admit(self, id: UUID, entry: Entry, approval: Approval, organization: UUID) -> str:
+    def _admit(self, row: PersonRow, entry: Entry, approval: Approval, organization: UUID) -> str:
         member, fact = admit(
-            id=id, header=self._header(), organization=organization, person=entry.person,
-            approval_date=approval.date, approval_number=approval.number, personal_salt=new_salt(),
-            at=self._at,
+            id=row.id, header=self._header(), organization=organization, person=entry.person,
+            approval_date=approval.date, approval_number=approval.number,
+            personal_salt=salt_of(row.sealer), at=self._at,
         )  # fmt: skip
         self.members.append(member)
         self.admissions.append(events.change(member, fact))

@@ -25,7 +25,7 @@ from services.membership.domain.members import (
     MemberState,
 )
 from services.membership.store import Store
-from services.membership.store.members import sealed_reason
+from services.membership.store.members import salt_of, sealed_reason
 from services.membership.usecases import Means
 from services.membership.usecases.bindings import end_binding
 
@@ -135,7 +135,7 @@ class Applications:
                 return replace(earlier, person=application.person)
             approved, member, decision, admission = application.approve(
                 by=call.caller, at=self._means.clock(), member=uuid7(), salt=new_salt(),
-                personal_salt=new_salt(),
+                personal_salt=salt_of(await store.people.sealer_of(name)),
             )  # fmt: skip
             filer = await self._filer(store, application, call)
             scope.get().check_second(application.name, filer=filer)

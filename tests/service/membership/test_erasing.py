@@ -19,6 +19,7 @@ from services.membership.store.members import Members
 from services.membership.usecases import imports
 from smartunion.membership.v1 import identity_pb2
 from smartunion.membership.v1 import membership_pb2 as pb
+from smartunion.membership.v1.records_pb2 import PersonalMember
 from tests.builders import a_roster
 from tests.eventually import eventually
 from tests.service.desk import Desk
@@ -69,8 +70,17 @@ async def test_who_has_left_is_a_member_no_more_and_may_join_again(membership: D
     assert (await admitted(membership)).member != member
 
 
-async def test_of_who_is_erased_no_section_can_be_made_for_those_above(membership: Desk) -> None:
-    member = key((await admitted(membership)).member)
+@pytest.mark.parametrize("brought", [False, True])
+async def test_of_who_is_erased_no_section_can_be_made_for_those_above(
+    membership: Desk, brought: bool
+) -> None:
+    if brought:
+        [row] = await membership.rows(
+            await membership.bring(a_roster([f"张三,{membership.id_number(1)},,2025-03-08,川1"]))
+        )
+        member = key(row.record)
+    else:
+        member = key((await admitted(membership)).member)
     keys = FileKeys(membership.settings.secrets / "data.key")
 
     async def made() -> dict[str, bytes]:
@@ -89,6 +99,10 @@ async def test_of_who_is_erased_no_section_can_be_made_for_those_above(membershi
 
     section = (await made())["personal"]
     assert "张三".encode() in section and await logged() == hash_of(section)
+    salt = PersonalMember.FromString(section).salt.hex()
+    for table in ("members", "people", "admissions", "data_keys", "entries"):
+        text = await membership.pool.fetch(f"SELECT row::text AS text FROM {table} row")
+        assert not any(salt in row["text"] for row in text), "a name is guessed by its hash"
     await end(membership, f"members/{member}")
     assert (await made())["personal"] == section and await logged() == hash_of(section)
     await erase(membership, f"members/{member}")
