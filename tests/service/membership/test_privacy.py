@@ -25,7 +25,7 @@ from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.membership.v1 import privacy_pb2
 from smartunion.membership.v1.privacy_pb2_grpc import MyDataServiceStub
 from tests.builders import a_roster
-from tests.eventually import eventually
+from tests.eventually import eventually, waiting
 from tests.service.desk import OFFICER, Desk
 from tests.service.membership.test_bindings import a_person, binding
 from tests.service.membership.test_bindings import ask as bind
@@ -362,17 +362,6 @@ async def test_a_phone_number_does_not_come_back_with_an_approval_on_its_way(
         await eventually(partial(waiting, conn, 2))
     await withdrawing
     assert not (await membership.ask(reveal((await approving).member))).phone
-
-
-async def waiting(conn: Any, count: int) -> None:
-    """So many transactions of the database wait for a lock."""
-    found = await conn.fetchval(
-        """
-        SELECT count(*) FROM pg_stat_activity
-         WHERE datname = current_database() AND wait_event_type = 'Lock'
-        """
-    )
-    assert found == count
 
 
 async def test_consent_is_given_to_the_text_in_force_and_taken_back_and_all_of_it_stays(
