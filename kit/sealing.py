@@ -20,7 +20,7 @@ from uuid import UUID
 
 from kit.config import SecretMalformed
 from kit.db import Connection, Pool, to_uuid
-from kit.errors import Unavailable
+from kit.errors import FailedPrecondition, Unavailable
 from kit.suites import (
     KEY_BYTES,
     NONCE_BYTES,
@@ -53,6 +53,11 @@ class KeyAway(Unavailable):
     chinese = "缺少打开该数据所需的密钥：data.key 中没有密钥 {kek}；请由节点运维人员补回"
 
 
+class PersonErased(FailedPrecondition):
+    message = "the personal data of this person was erased; nothing is kept of them any more"
+    chinese = "该人员的个人信息已被删除，不再保存其任何信息"
+
+
 class Sealer:
     """Seals with one data key; what is sealed for one place cannot be opened at another."""
 
@@ -83,6 +88,11 @@ class Sealer:
             raise SealBroken("sealed with another key")
         cipher = self._cipher if suite is self._suite else suite.cipher(self._key)
         return decrypt(cipher, sealed[17:_HEAD], sealed[_HEAD:], head + place.encode())
+
+    def salt(self, place: str) -> bytes:
+        """16 bytes that follow from the key and a place, and go with the key.  By one suite for
+        ever: the record whose section it salts keeps its hash."""
+        return SUITES[1].mac(self._key, b"salt/" + place.encode())[:16]
 
 
 def key_of(sealed: bytes) -> UUID:
@@ -232,12 +242,31 @@ class Keyring:
             raise KeyAway(kek=self._provider.current.hex())
 
     async def of(self, conn: "Connection | Pool", id: UUID) -> Sealer:
-        """The data key with an id, made if it is not there."""
-        while (
-            row := await conn.fetchrow(f"SELECT {KEY} FROM data_keys WHERE id = $1", id)
-        ) is None:
+        """The data key with an id, made if there never was one.  Whoever destroys it waits for the
+        transaction.
+
+        Raises:
+            PersonErased: if it was destroyed.
+        """
+        found = f"SELECT {KEY} FROM data_keys WHERE id = $1 FOR SHARE"
+        row = await conn.fetchrow(found, id)
+        if row is None:
             await self.add(conn, [self.make(id)[1]])
+            row = await conn.fetchrow(found, id)
+        if row is None or row["wrapped"] is None:
+            raise PersonErased()
         return self.sealer(row)
+
+    async def destroy(self, conn: "Connection | Pool", ids: Sequence[UUID]) -> None:
+        """Destroy data keys, and let none be made again with their ids."""
+        await conn.execute(
+            """
+            INSERT INTO data_keys (id) SELECT DISTINCT id FROM unnest($1::uuid[]) AS gone(id)
+             ORDER BY id
+            ON CONFLICT (id) DO UPDATE SET kek = NULL, wrapped = NULL
+            """,
+            ids,
+        )
 
     def unseal(self, row: Any, sealed: bytes, place: str) -> bytes | None:
         """What the node sealed, or the key in a row with the columns KEY; None if that is gone."""

@@ -12,7 +12,7 @@ from node.people import Person
 from smartunion.membership.v1 import membership_pb2 as pb
 
 IMPORT = 60.0
-"""Seconds to upload and import a roster."""
+"""Seconds to upload and check a roster, and as many to import it."""
 CHUNK = 256 * 1024
 PAGE = 1000
 
@@ -20,6 +20,11 @@ PAGE = 1000
 class NoStreet(FailedPrecondition):
     message = "there is no 街道 below {name}"
     chinese = "{name} 之下没有街道"
+
+
+class NotChecked(FailedPrecondition):
+    message = "{roster} is {state}: {refusal}"
+    chinese = "{roster} 的状态是 {state}：{refusal}"
 
 
 class NotApproved(FailedPrecondition):
@@ -57,7 +62,11 @@ async def a_street(node: Node) -> pb.Organization:
 async def imported(
     node: Node, content: bytes, *, within: float = IMPORT
 ) -> AsyncIterator[pb.Roster]:
-    """Upload a roster; its progress until it has ended."""
+    """Upload a roster, and have another officer commit it; the progress of its import.
+
+    Raises:
+        NotChecked: if the file is refused as a whole.
+    """
     request = pb.CreateRosterRequest(
         parent=f"organizations/{node.seat.code}",
         roster=pb.Roster(
@@ -76,8 +85,19 @@ async def imported(
             )
 
     await node.membership.UploadRoster(chunks(), metadata=node.metadata, timeout=within)
+    watching = pb.WatchRosterRequest(name=created.name)
     async for found in node.membership.WatchRoster(
-        pb.WatchRosterRequest(name=created.name), metadata=node.metadata, timeout=within
+        watching, metadata=node.metadata, timeout=within
+    ):
+        checked = found
+    if checked.state != pb.Roster.PREVIEWED:
+        state, refusal = pb.Roster.State.Name(checked.state), checked.refuse_message
+        raise NotChecked(roster=checked.name, state=state, refusal=refusal)
+    await node.membership.CommitRoster(
+        pb.CommitRosterRequest(name=created.name, request_id=str(uuid4())), **node.second
+    )
+    async for found in node.membership.WatchRoster(
+        watching, metadata=node.metadata, timeout=within
     ):
         yield found
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -19,3 +19,15 @@ async def eventually(check: Callable[[], Awaitable[T]], *, within: float = 60) -
             if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(0.05)
+
+
+async def waiting(conn: Any, count: int) -> None:
+    """So many transactions of the database wait for a lock, also as one sees it that goes on."""
+    await conn.execute("SELECT pg_stat_clear_snapshot()")
+    found = await conn.fetchval(
+        """
+        SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock'
+        """
+    )
+    assert found == count

@@ -24,7 +24,7 @@ def enrolling(means: Means, keyring: Keyring) -> Effect:
         store = Store(conn, keyring, means.node)
         if enrolments:
             await cards.follow(store, enrolments, node=means.node, at=means.clock())
-        if gone:  # After the cards were locked: whoever revokes one now would make a key anew.
+        if gone:  # After the cards were locked, as by whoever revokes one now.
             await store.cards.erase(gone)
 
     return enrol

@@ -25,7 +25,7 @@ from services.membership.usecases.imports import Importer
 from services.membership.usecases.members import Applications, Members
 from services.membership.usecases.officers import Officers
 from services.membership.usecases.organizations import Organizations
-from services.membership.usecases.privacy import MyData, Reveals, keep_texts, texts_in
+from services.membership.usecases.privacy import MyData, Reveals, keep_texts, terms_in, texts_in
 from services.membership.usecases.rosters import Progress, Rosters
 from smartunion.membership.v1 import identity_pb2_grpc, membership_pb2_grpc, privacy_pb2_grpc
 
@@ -42,7 +42,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Assembly:
     """The parts of membership."""
-    texts, today = texts_in(settings.privacy_texts), beijing_date(utc_now())
+    texts, terms = texts_in(settings.privacy_texts), terms_in(settings.privacy_texts)
+    today = beijing_date(utc_now())
     await keep_texts(texts, Consents(parts.pool), today=today)
     means = Means(
         database=Database(parts.pool, lambda conn: Store(conn, parts.keyring, settings.node)),
@@ -72,7 +73,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
             (privacy_pb2_grpc.add_MyDataServiceServicer_to_server, my_data),
         ],
         reveal=members.reveal,
-        background=[Importer(means, progress, parts.pool, parts.keyring).run],
+        background=[Importer(means, progress, parts.pool, parts.keyring, terms).run],
     )
 
 

@@ -187,7 +187,6 @@ class MembershipServicer(membership_pb2_grpc.MembershipServiceServicer):
             file_name=request.roster.file_name,
             size_bytes=request.roster.size_bytes,
             sha256=request.roster.sha256,
-            preview=request.preview,
             call=call_of(request, request.request_id),
         )
         return _roster(roster)
@@ -340,11 +339,11 @@ class MyDataServicer(privacy_pb2_grpc.MyDataServiceServicer):
 
     async def WithdrawConsent(
         self, request: privacy.WithdrawConsentRequest, context: Context
-    ) -> privacy.Consent:
-        consent = await self._my_data.withdraw(
+    ) -> privacy.WithdrawConsentResponse:
+        consent, others = await self._my_data.withdraw(
             request.use, call=call_of(request, request.request_id)
         )
-        return _consent(consent)
+        return privacy.WithdrawConsentResponse(consent=_consent(consent), others=map(_text, others))
 
 
 def _organization(organization: Organization) -> pb.Organization:
@@ -379,6 +378,7 @@ def _application(application: Application) -> pb.Application:
         decider=application.decider,
         member=f"members/{application.member}" if application.member else "",
         reject_reason=application.reject_reason,
+        erase_time=application.erase_time,
         version=application.header.version,
         provenance=_provenance(application.header),
     )
@@ -440,6 +440,8 @@ def _roster(roster: Roster) -> pb.Roster:
         unread_sheets=roster.unread_sheets,
         refuse_reason=roster.refuse_reason,
         refuse_message=roster.refuse_message,
+        creator=roster.creator,
+        committer=roster.committer,
     )
 
 

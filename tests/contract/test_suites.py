@@ -48,6 +48,14 @@ def test_what_is_sealed_opens_and_its_first_bytes_say_by_what(
     assert sealer.seal(plain, place) != sealed
 
 
+def test_a_salt_follows_from_key_and_place_and_from_nothing_else() -> None:
+    key, id = secrets.token_bytes(32), uuid4()
+    salt = Sealer(id, key).salt("members/personal")
+    assert len(salt) == 16 and Sealer(uuid4(), key).salt("members/personal") == salt
+    assert Sealer(id, key).salt("members/other") != salt
+    assert Sealer(id, secrets.token_bytes(32)).salt("members/personal") != salt
+
+
 @EACH
 @given(
     plain=st.binary(max_size=100), place=PLACES, at=st.integers(min_value=0),

@@ -25,6 +25,7 @@ from tests.faults.checker import Record
 from tests.faults.schedules import Work
 
 REPEATED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+DECIDING = (pb.ApproveApplicationRequest, pb.CommitRosterRequest)
 PAGE = 1_000
 CHUNK = 16 * 1024
 LOOK = 0.5
@@ -107,7 +108,7 @@ class Officer:
     async def ask(self, request: Any) -> Any:
         """The answer to a request, whose name says what is asked."""
         method = getattr(self.stub, type(request).__name__.removesuffix("Request"))
-        second = isinstance(request, pb.ApproveApplicationRequest)  # who files does not decide
+        second = isinstance(request, DECIDING)  # who files does not decide
         metadata = self._second if second else self._metadata
         return await self.persist(lambda: method(request, metadata=metadata, timeout=5))
 
@@ -220,6 +221,8 @@ class Officer:
             )
         )
         await self.persist(lambda: self._upload(created.name, content))
+        await self.persist(lambda: self._checked(created.name))
+        await self.ask(pb.CommitRosterRequest(name=created.name, request_id=str(uuid4())))
         await self.persist(lambda: self._follow(writer, created.name))
 
     async def _upload(self, name: str, content: bytes) -> None:
@@ -235,11 +238,19 @@ class Officer:
 
         await self.stub.UploadRoster(parts(), metadata=self._metadata, timeout=10)
 
-    async def _follow(self, writer: str, name: str) -> None:
-        watch = self.stub.WatchRoster(
-            pb.WatchRosterRequest(name=name), metadata=self._metadata, timeout=10
+    def _watch(self, name: str) -> AsyncIterator[pb.Roster]:
+        request = pb.WatchRosterRequest(name=name)
+        watch: AsyncIterator[pb.Roster] = self.stub.WatchRoster(
+            request, metadata=self._metadata, timeout=10
         )
-        async for found in watch:
+        return watch
+
+    async def _checked(self, name: str) -> None:
+        found = [found async for found in self._watch(name)][-1]
+        assert found.state == pb.Roster.PREVIEWED, found.refuse_message
+
+    async def _follow(self, writer: str, name: str) -> None:
+        async for found in self._watch(name):
             if found.done_rows:
                 self._ledger.list_rows(writer, found, await self.rows(name))
             if found.state == pb.Roster.DONE:

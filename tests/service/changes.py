@@ -120,7 +120,7 @@ class Changes:
         roster = membership_pb2.Roster(
             file_name="a.csv", size_bytes=len(content), sha256=sha256(content)
         )
-        return membership_pb2.CreateRosterRequest(parent=STREET, roster=roster, preview=True), ""
+        return membership_pb2.CreateRosterRequest(parent=STREET, roster=roster), ""
 
     async def UploadRoster(self) -> Asked:  # noqa: N802
         made = await self._ask((await self.CreateRoster())[0])
@@ -134,7 +134,7 @@ class Changes:
             assert found.state == membership_pb2.Roster.PREVIEWED
 
         await eventually(previewed)
-        return membership_pb2.CommitRosterRequest(name=name), ""
+        return membership_pb2.CommitRosterRequest(name=name), DEPUTY
 
     async def DiscardRoster(self) -> Asked:  # noqa: N802
         made = await self._ask((await self.CreateRoster())[0])

@@ -103,7 +103,7 @@ class Desk:
         return answer
 
     async def announce(
-        self, content: bytes, *, parent: str = "", preview: bool = False, file_name: str = "花名册"
+        self, content: bytes, *, parent: str = "", file_name: str = "花名册"
     ) -> pb.Roster:
         """A roster that waits for its content."""
         roster = pb.Roster(file_name=file_name, size_bytes=len(content), sha256=sha256(content))
@@ -112,7 +112,6 @@ class Desk:
                 parent=parent or self.street,
                 roster=roster,
                 request_id=str(uuid4()),
-                preview=preview,
             )
         )
         return answer
@@ -134,20 +133,27 @@ class Desk:
             yield seen
 
     async def ended(self, roster: pb.Roster) -> pb.Roster:
-        """The roster when its import has ended."""
+        """The roster when its check or its import has ended."""
         async with asyncio.timeout(60):
             return [seen async for seen in self.watch(roster)][-1]
 
-    async def bring(self, content: bytes, *, parent: str = "", preview: bool = False) -> pb.Roster:
-        """The roster after its whole import, or check."""
-        roster = await self.announce(content, parent=parent, preview=preview)
+    async def check(self, content: bytes, *, parent: str = "") -> pb.Roster:
+        """The roster after its check: nothing is changed yet."""
+        roster = await self.announce(content, parent=parent)
         await self.upload(roster, content)
         return await self.ended(roster)
 
     async def commit(self, roster: pb.Roster) -> pb.Roster:
-        """The roster after the import of what was checked."""
-        await self.ask(pb.CommitRosterRequest(name=roster.name, request_id=str(uuid4())))
+        """The roster, once it is checked, after its import: another officer commits it."""
+        await self.ended(roster)
+        request = pb.CommitRosterRequest(name=roster.name, request_id=str(uuid4()))
+        await self.ask(request, officer=DEPUTY)
         return await self.ended(roster)
+
+    async def bring(self, content: bytes, *, parent: str = "") -> pb.Roster:
+        """The roster after its whole import; or refused as a whole."""
+        checked = await self.check(content, parent=parent)
+        return await self.commit(checked) if checked.state == pb.Roster.PREVIEWED else checked
 
     async def result(self, roster: pb.Roster) -> bytes:
         """The result file."""

@@ -148,11 +148,9 @@ class Cards:
 
     async def erase(self, members: Sequence[UUID]) -> None:
         """Destroy the keys of members, and why their cards were revoked."""
+        await self._keyring.destroy(self._conn, members)
         await self._conn.execute(
             """
-            WITH keys AS (
-                DELETE FROM data_keys WHERE id = ANY ($2)
-            )
             UPDATE revocations SET reason = NULL FROM cards
              WHERE card = cards.id AND cards.origin = $1 AND cards.member = ANY ($2)
             """,

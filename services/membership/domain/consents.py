@@ -2,8 +2,9 @@
 version, when, and on which basis their data is used.
 
 A text (告知书) belongs to one use of data and counts from a day on; the day names its version.  Who
-applies is told the texts that rest on something else than consent; consent is given and withdrawn
-by members themselves.  Rows are only added: who withdraws has consented before.
+applies is told the texts that rest on something else than consent.  The phone number alone rests on
+consent: who gives it consents, who withdraws has it deleted, and all else goes on.  Rows are only
+added: who withdraws has consented before.
 """
 
 import re
@@ -15,8 +16,11 @@ from uuid import UUID
 
 from kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from kit.ids import uuid7
+from services.membership.domain.identity import Person
 
 USE = re.compile(r"[a-z][a-z0-9_]{0,49}")
+CONTACT = "contact"
+"""The use on which phone numbers rest.  No other data rests on consent."""
 
 
 class UseUnknown(InvalidArgument):
@@ -107,14 +111,27 @@ class Texts:
         begun = [text for text in self.all if text.effective_date <= day]
         return {text.use: text for text in sorted(begun, key=lambda text: text.effective_date)}
 
-    def informed(
-        self, people: Iterable[UUID], *, by: str, at: datetime, today: date
+    def others(self, today: date) -> list[PrivacyText]:
+        """Those in force that rest on something else than consent: what goes on without one."""
+        return [text for text in self.on(today).values() if text.basis is not Basis.CONSENT]
+
+    def asks(self, use: str, today: date) -> PrivacyText | None:
+        """The text in force of a use, if it asks for consent."""
+        text = self.on(today).get(use)
+        return text if text and text.basis is Basis.CONSENT else None
+
+    def entered(
+        self, people: Iterable[tuple[UUID, Person | None]], *, by: str, at: datetime, today: date
     ) -> list[Consent]:
-        """What people are told who apply or are brought by a roster."""
-        told = [text for text in self.on(today).values() if text.basis is not Basis.CONSENT]
-        return [
-            _line(text, Step.INFORMED, person, by=by, at=at) for person in people for text in told
-        ]
+        """What stands in the ledger of people who apply or are brought by a roster: what they are
+        told, and the consent that goes with a phone number.  `by`: who answers for it."""
+        told, contact = self.others(today), self.asks(CONTACT, today)
+        found = []
+        for id, person in people:
+            found += [_line(text, Step.INFORMED, id, by=by, at=at) for text in told]
+            if contact and person and person.phone:
+                found.append(_line(contact, Step.GIVEN, id, by=by, at=at))
+        return found
 
     def give(
         self, use: str, effective_date: str, *, latest: Consent | None, person: UUID, by: str,

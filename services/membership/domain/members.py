@@ -235,6 +235,8 @@ class Application:
     decider: str = ""
     reject_reason: str = ""
     member: UUID | None = None
+    erase_time: datetime | None = None
+    """When the person was erased, who had been turned down."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Rosters (花名册): the upload of a file, from its announcement to its last byte."""
+"""Rosters (花名册): a file is uploaded, its rows are checked, and another officer commits them."""
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -139,9 +139,9 @@ class Roster:
     refused_rows: int = 0
     skipped_rows: int = 0
     creator: str = ""
-    """Who brought it, and so files the applications in it."""
-    preview: bool = False
-    """Whether it stops when it is checked, until it is committed."""
+    """Who brought it, and so files the applications in it and does not commit it."""
+    committer: str = ""
+    """Who let it be imported; empty until then."""
     sheet: str = ""
     """Of a workbook: the sheet that was read."""
     unread_sheets: tuple[str, ...] = ()
@@ -191,19 +191,17 @@ class Roster:
         return replace(self, received_bytes=self.received_bytes + len(fresh)), fresh
 
     def complete(self, sha256: str) -> "Roster":
-        """The roster when all bytes are there: at work, or refused if they are others."""
+        """The roster when all bytes are there: to be checked, or refused if they are others."""
         if sha256 != self.sha256:
             return self.refuse(ChecksumDifferent())
-        return replace(
-            self, state=RosterState.PREVIEWING if self.preview else RosterState.IMPORTING
-        )
+        return replace(self, state=RosterState.PREVIEWING)
 
     def finish(self) -> "Roster":
         """The roster when every row has a result."""
         previewing = self.state is RosterState.PREVIEWING
         return replace(self, state=RosterState.PREVIEWED if previewing else RosterState.DONE)
 
-    def commit(self) -> "Roster":
+    def commit(self, *, by: str) -> "Roster":
         """The roster that is imported now; each row is checked again.
 
         Raises:
@@ -211,7 +209,7 @@ class Roster:
         """
         if self.state is not RosterState.PREVIEWED:
             raise RosterNotPreviewed(roster=self.name, state=self.state.name)
-        return replace(self, state=RosterState.IMPORTING)
+        return replace(self, state=RosterState.IMPORTING, committer=by)
 
     def discard(self) -> "Roster":
         """The roster given up before anything was changed.
@@ -250,7 +248,6 @@ def announce_roster(
     file_name: str,
     size_bytes: int,
     sha256: bytes,
-    preview: bool,
     by: str,
 ) -> Roster:
     """A roster that waits for its content.
@@ -268,5 +265,5 @@ def announce_roster(
         raise ChecksumLength(length=len(sha256))
     return Roster(
         id=id, organization=organization, file_name=file_name, size_bytes=size_bytes,
-        sha256=sha256.hex(), preview=preview, creator=by,
+        sha256=sha256.hex(), creator=by,
     )  # fmt: skip

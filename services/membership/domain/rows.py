@@ -89,6 +89,10 @@ class Outcome(IntEnum):
     SKIPPED = 5
 
 
+SETTLED = (Outcome.ADMITTED, Outcome.APPLIED, Outcome.UNCHANGED)
+"""Of rows after which the same person comes twice."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
     """The approval that a roster shows."""
@@ -131,14 +135,18 @@ class RowResult:
     message: str = ""
     chinese_message: str = ""
     shown: Shown = Shown()
+    index: bytes | None = field(default=None, repr=False)
+    """The blind index of the ID number; None if that is wrong, or the result is read."""
 
 
-def refused(line: int, refusal: Refusal, header: Header, shown: Shown) -> RowResult:
+def refused(
+    line: int, refusal: Refusal, header: Header, shown: Shown, index: bytes | None
+) -> RowResult:
     """The result of a row that is refused, or passed over."""
     return RowResult(
         line=line, outcome=Outcome.SKIPPED if isinstance(refusal, Aside) else Outcome.REFUSED,
         reason=refusal.reason, header=header.titles.get(refusal.field, ""), message=str(refusal),
-        chinese_message=refusal.chinese_text, shown=shown,
+        chinese_message=refusal.chinese_text, shown=shown, index=index,
     )  # fmt: skip
 
 

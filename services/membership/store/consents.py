@@ -27,10 +27,12 @@ class Consents:
             ],
         )
 
-    async def lock_latest(self, member: UUID, records: Sequence[UUID], use: str) -> Consent | None:
-        """What a member did about one use last, under any of their records; nobody else gives or
-        withdraws for them until the transaction ends."""
-        await self._conn.execute("SELECT FROM people WHERE id = $1 FOR UPDATE", member)
+    async def lock_latest(self, records: Sequence[UUID], use: str) -> Consent | None:
+        """What a person did about one use last, under any of their records; nobody else gives or
+        withdraws for them, and none of these becomes another, until the transaction ends."""
+        await self._conn.execute(
+            "SELECT FROM people WHERE id = ANY ($1) ORDER BY id FOR UPDATE", records
+        )
         row = await self._conn.fetchrow(
             f"""
             {CONSENT} WHERE person = ANY ($1) AND use = $2 AND step <> $3 ORDER BY id DESC LIMIT 1

@@ -25,7 +25,7 @@ from services.membership.domain.members import (
     MemberNotFound,
     MemberState,
 )
-from services.membership.store.people import PERSON, WITH_KEY, opened
+from services.membership.store.people import PERSON, WITH_KEY, opened, sealer_in
 from smartunion.membership.v1.records_pb2 import PersonalMember, PublicState
 
 PERSONAL = "personal"
@@ -36,7 +36,7 @@ STATED = f"{RECORD}, record.organization, record.state, {PATH}"
 APPLICATION = f"""
     SELECT {STATED}, {PERSON}, certificate,
            create_time, filer, decide_time, decider, reject_reason, member,
-           came.state AS came_state
+           submissions.erase_time, came.state AS came_state
       FROM applications record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
       {WITH_KEY}
@@ -46,7 +46,7 @@ APPLICATION = f"""
 """
 MEMBER = f"""
     SELECT {STATED}, {PERSON}, certificate, approval_date, approval_number,
-           erase_time, erase_ground, record.personal, personal_salt
+           erase_time, erase_ground, record.personal
       FROM members record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
       {WITH_KEY}
@@ -167,10 +167,10 @@ class Applications:
         return Application(
             id=row["id"], header=_header(row, self._node), organization=row["organization"],
             state=ApplicationState(row["state"]),
-            person=None if erased else opened(self._keyring, row),
+            person=None if erased else opened(sealer_in(self._keyring, row), row),
             create_time=row["create_time"], filer=row["filer"] or "",
             decide_time=row["decide_time"], decider=row["decider"] or "",
-            reject_reason=self._reason(row), member=row["member"],
+            reject_reason=self._reason(row), member=row["member"], erase_time=row["erase_time"],
         )  # fmt: skip
 
 
@@ -210,10 +210,7 @@ class Members:
                        organization = $7, state = $8, personal = $9
                  WHERE origin = $1 AND id = $2
             ), admission AS (
-                UPDATE admissions SET erase_time = $10, erase_ground = $11,
-                       personal_salt = CASE WHEN $10::timestamptz IS NULL THEN personal_salt
-                                            ELSE '' END
-                 WHERE member = $2
+                UPDATE admissions SET erase_time = $10, erase_ground = $11 WHERE member = $2
             )
             UPDATE people SET standing = NULL WHERE id = $2
             """,
@@ -265,16 +262,16 @@ class Members:
                                      organization, state, personal)
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             )
-            INSERT INTO admissions (member, approval_date, approval_number, personal_salt)
-            VALUES ($2, $10, $11, $12)
+            INSERT INTO admissions (member, approval_date, approval_number) VALUES ($2, $10, $11)
             """,
             *_columns(member, change), change.sections.get(PERSONAL), member.approval_date,
-            member.approval_number, member.personal_salt,
+            member.approval_number,
         )  # fmt: skip
 
     def _of(self, row: Any) -> Member:
         state = MemberState(row["state"])
-        person = None if state is MemberState.ERASED else opened(self._keyring, row)
+        sealer = None if state is MemberState.ERASED else sealer_in(self._keyring, row)
+        person = opened(sealer, row)
         approval_date, approval_number = row["approval_date"], row["approval_number"] or ""
         if person is None and is_held(row["personal"]):
             with suppress(DecodeError, ValueError):  # It is as its origin made it.
@@ -285,7 +282,7 @@ class Members:
         return Member(
             id=row["id"], header=_header(row, self._node), organization=row["organization"],
             state=state, person=person, approval_date=approval_date,
-            approval_number=approval_number, personal_salt=row["personal_salt"] or "",
+            approval_number=approval_number, personal_salt=salt_of(sealer) if sealer else "",
             erase_time=row["erase_time"],
             erase_ground=Ground(row["erase_ground"]) if row["erase_ground"] else None,
         )  # fmt: skip
@@ -300,12 +297,15 @@ class Members:
         )
         await self._conn.copy_records_to_table(
             "admissions",
-            columns=["member", "approval_date", "approval_number", "personal_salt"],
-            records=[
-                (one.id, one.approval_date, one.approval_number, one.personal_salt)
-                for one in members
-            ],
+            columns=["member", "approval_date", "approval_number"],
+            records=[(one.id, one.approval_date, one.approval_number) for one in members],
         )
+
+
+def salt_of(sealer: Sealer) -> str:
+    """The salt of a member's section `personal`: who has the tables and not the key cannot try
+    names against its hash."""
+    return sealer.salt("members/personal").hex()
 
 
 COLUMNS = ["origin", "id", "owner_epoch", "version", "hash", "public", "organization", "state"]

@@ -5,7 +5,8 @@ an application has the application's key, so its row holds the same sealed bytes
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from services.membership.domain.members import (
     Member,
     MemberState,
 )
+from services.membership.domain.privacy import Span
 
 PERSON = f"person.person, {KEY}"
 """Of a table `people person`, joined to a record, and its key: see WITH_KEY."""
@@ -45,6 +47,12 @@ class PersonRow:
 
     values: tuple[Any, ...]
     key: KeyRow
+    sealer: Sealer
+
+    @property
+    def id(self) -> UUID:
+        """Of the record that is made."""
+        return self.key.id
 
     @property
     def index(self) -> bytes:
@@ -151,9 +159,22 @@ class People:
         )
         return self._keyring.sealer(row) if row else self._keyring.node
 
-    async def erase(self, node: UUID, member: UUID | None = None) -> None:
-        """Destroy the keys of persons whose own record says ERASED, their rows, and what the
-        results of rosters show of them.
+    async def forget_phone(self, records: Sequence[UUID]) -> None:
+        """Seal the person of some records anew, without the phone number."""
+        for row in await self._conn.fetch(
+            f"SELECT person.id, {PERSON} FROM people person {WITH_KEY} WHERE person.id = ANY ($1)",
+            records,
+        ):
+            sealer = sealer_in(self._keyring, row)
+            if sealer and (person := opened(sealer, row)):
+                without = _sealed(sealer, row["key"], replace(person, phone=""))
+                await self._conn.execute(
+                    "UPDATE people SET person = $2 WHERE id = $1", row["id"], without
+                )
+
+    async def erase(self, node: UUID, member: UUID | None = None) -> tuple[list[bytes], list[str]]:
+        """Destroy the keys of persons whose own record says ERASED, and their rows; who they were,
+        by blind index, and by which records.
 
         Args:
             member: None: of all.  A restore from a backup may have brought some back.
@@ -161,7 +182,7 @@ class People:
         erased = await self._conn.fetch(
             f"""
             WITH erased AS (
-                SELECT person.id, person.key
+                SELECT person.id, person.key, id_index
                   FROM members JOIN people person USING (id)
                  WHERE origin = $1 AND state = {MemberState.ERASED:d} AND (id = $2 OR $2 IS NULL)
             ), keys AS (
@@ -169,18 +190,34 @@ class People:
             ), gone AS (
                 DELETE FROM people WHERE id IN (SELECT id FROM erased UNION SELECT key FROM erased)
             )
-            SELECT 'members/' || id FROM erased UNION SELECT 'applications/' || key FROM erased
+            SELECT id_index, ARRAY['members/' || id, 'applications/' || key] AS records FROM erased
             """,
             node, member,
         )  # fmt: skip
-        if erased:
-            await self._conn.execute(
-                """
-                UPDATE roster_rows SET shown = NULL FROM rosters
-                 WHERE roster = rosters.id AND NOT forgotten AND record = ANY ($1)
-                """,
-                [row[0] for row in erased],
+        return [row[0] for row in erased], [name for row in erased for name in row[1]]
+
+    async def erase_turned_down(
+        self, decided: Span, *, at: datetime
+    ) -> tuple[list[bytes], list[str]]:
+        """The same of those who were turned down in a span of time.  What else they are here has a
+        key of its own."""
+        erased = await self._conn.fetch(
+            """
+            WITH due AS (
+                UPDATE submissions SET erase_time = $3, reject_reason = NULL
+                 WHERE decide_time >= $1 AND decide_time < $2
+                   AND member IS NULL AND erase_time IS NULL
+                RETURNING application
+            ), gone AS (
+                DELETE FROM people USING due WHERE id = application RETURNING id, id_index
+            ), keys AS (
+                DELETE FROM data_keys WHERE id IN (SELECT id FROM gone)
             )
+            SELECT id_index, 'applications/' || id AS record FROM gone
+            """,
+            *decided, at,
+        )  # fmt: skip
+        return [row[0] for row in erased], [row[1] for row in erased]
 
 
 def sealed(
@@ -188,19 +225,28 @@ def sealed(
 ) -> PersonRow:
     """A new person.  `index`: the blind index, if it is known already."""
     sealer, key = keyring.make(record)
-    text = f"{person.id_number}\n{person.phone}\n{person.full_name}"
     values = (
-        record, record, sealer.seal(text.encode(), _place(record)),
+        record, record, _sealed(sealer, record, person),
         index or keyring.index("id_number", person.id_number), standing,
     )  # fmt: skip
-    return PersonRow(values, key)
+    return PersonRow(values, key, sealer)
 
 
-def opened(keyring: Keyring, row: Any) -> Person | None:
-    """The person in a row with the columns PERSON; None if there is none, or no key any more."""
-    if row["wrapped"] is None:
+def _sealed(sealer: Sealer, key: UUID, person: Person) -> bytes:
+    text = f"{person.id_number}\n{person.phone}\n{person.full_name}"
+    return sealer.seal(text.encode(), _place(key))
+
+
+def sealer_in(keyring: Keyring, row: Any) -> Sealer | None:
+    """The key in a row with the columns PERSON; None if there is none any more."""
+    return keyring.sealer(row) if row["wrapped"] else None
+
+
+def opened(sealer: Sealer | None, row: Any) -> Person | None:
+    """The person in a row with the columns PERSON, by its key."""
+    if sealer is None:
         return None
-    text = keyring.sealer(row).open(row["person"], _place(row["key"])).decode()
+    text = sealer.open(row["person"], _place(row["key"])).decode()
     id_number, phone, full_name = text.split("\n")
     return Person(full_name=full_name, id_number=id_number, phone=phone)
 

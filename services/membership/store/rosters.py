@@ -1,7 +1,7 @@
 """The tables of rosters, of their content, and of what became of their rows."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,11 +10,11 @@ from kit.db import Connection, Pool
 from kit.rows import PATH
 from kit.sealing import Keyring
 from services.membership.domain.rosters import Roster, RosterNotFound, RosterState
-from services.membership.domain.rows import Outcome, RowResult, Shown
+from services.membership.domain.rows import SETTLED, Outcome, RowResult, Shown
 
 COLUMNS = """id, organization, file_name, size_bytes, sha256, state, received_bytes, total_rows,
              done_rows, admitted_rows, applied_rows, unchanged_rows, refused_rows, skipped_rows,
-             creator, preview, sheet, unread_sheets, refuse_reason, refuse_message"""
+             creator, committer, sheet, unread_sheets, refuse_reason, refuse_message"""
 
 
 class Rosters:
@@ -54,12 +54,11 @@ class Rosters:
     async def add(self, roster: Roster) -> None:
         await self._conn.execute(
             """
-            INSERT INTO rosters (id, organization, file_name, size_bytes, sha256, state, preview,
-                                 creator)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            INSERT INTO rosters (id, organization, file_name, size_bytes, sha256, state, creator)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
             """,
             roster.id, roster.organization, roster.file_name, roster.size_bytes, roster.sha256,
-            roster.state, roster.preview, roster.creator,
+            roster.state, roster.creator,
         )  # fmt: skip
 
     async def save(self, roster: Roster) -> None:
@@ -67,11 +66,13 @@ class Rosters:
         await self._conn.execute(
             """
             UPDATE rosters SET state = $2, received_bytes = $3, total_rows = $4,
-                   refuse_reason = $5, refuse_message = $6, sheet = $7, unread_sheets = $8
+                   refuse_reason = $5, refuse_message = $6, sheet = $7, unread_sheets = $8,
+                   committer = $9
              WHERE id = $1
             """,
             roster.id, roster.state, roster.received_bytes, roster.total_rows,
             roster.refuse_reason, roster.refuse_message, roster.sheet, roster.unread_sheets,
+            roster.committer,
         )  # fmt: skip
 
     async def at_work(self) -> list[UUID]:
@@ -97,7 +98,7 @@ class Rosters:
         )  # fmt: skip
 
     async def begin_again(self, roster: UUID) -> None:
-        """Forget the results of a preview.  The roster must be locked before."""
+        """Forget the results of the check.  The roster must be locked before."""
         await self._conn.execute(
             """
             UPDATE rosters
@@ -108,7 +109,6 @@ class Rosters:
             roster,
         )
         await self._conn.execute("DELETE FROM roster_rows WHERE roster = $1", roster)
-        await self._conn.execute("DELETE FROM roster_people WHERE roster = $1", roster)
 
     async def add_part(self, roster: UUID, place: int, content: bytes) -> None:
         """Keep a part of the file, sealed."""
@@ -140,8 +140,6 @@ class Rosters:
                 SELECT id FROM rosters WHERE state IN ($1, $2) AND id < $3 FOR UPDATE SKIP LOCKED
             ), parts AS (
                 DELETE FROM roster_chunks WHERE roster IN (SELECT id FROM abandoned)
-            ), people AS (
-                DELETE FROM roster_people WHERE roster IN (SELECT id FROM abandoned)
             ), results AS (
                 DELETE FROM roster_rows WHERE roster IN (SELECT id FROM abandoned)
             ), gone AS (
@@ -154,42 +152,46 @@ class Rosters:
         return int(deleted)
 
     async def forget_content(self, roster: UUID) -> None:
-        """Delete the parts of the file, and whom its rows were about."""
+        """Delete the parts of the file."""
         await self._conn.execute("DELETE FROM roster_chunks WHERE roster = $1", roster)
-        await self._conn.execute("DELETE FROM roster_people WHERE roster = $1", roster)
 
 
 class RosterRows:
     def __init__(self, conn: "Connection | Pool", keyring: Keyring) -> None:
         self._conn, self._sealer = conn, keyring.node
 
-    async def add_all(
-        self, roster: UUID, results: Sequence[RowResult], lines: Mapping[bytes, int]
-    ) -> None:
-        """Keep results; `lines`: of the people who are settled, by blind index."""
+    async def add_all(self, roster: UUID, results: Sequence[RowResult]) -> None:
         await self._conn.copy_records_to_table(
             "roster_rows",
             columns=["roster", "line", "outcome", "record", "reason", "header", "message",
-                     "chinese_message", "shown"],
+                     "chinese_message", "shown", "id_index"],
             records=[
                 (roster, row.line, row.outcome, row.record, row.reason, row.header, row.message,
-                 row.chinese_message, self._sealed(roster, row))
+                 row.chinese_message, self._sealed(roster, row), row.index)
                 for row in results
             ],
         )  # fmt: skip
-        await self._conn.copy_records_to_table(
-            "roster_people",
-            columns=["roster", "id_index", "line"],
-            records=[(roster, index, line) for index, line in lines.items()],
-        )
 
     async def lines_of(self, roster: UUID, indexes: Sequence[bytes]) -> dict[bytes, int]:
         """The lines that have settled people, by blind index."""
         rows = await self._conn.fetch(
-            "SELECT id_index, line FROM roster_people WHERE roster = $1 AND id_index = ANY ($2)",
-            roster, indexes,
+            """
+            SELECT id_index, line FROM roster_rows
+             WHERE roster = $1 AND id_index = ANY ($2) AND outcome = ANY ($3)
+            """,
+            roster, indexes, SETTLED,
         )  # fmt: skip
         return dict(rows)
+
+    async def forget(self, indexes: Sequence[bytes], records: Sequence[str]) -> None:
+        """Forget persons, by blind index, in results that name some records or none."""
+        await self._conn.execute(
+            """
+            UPDATE roster_rows SET shown = NULL, id_index = NULL
+             WHERE id_index = ANY ($1) AND (record = '' OR record = ANY ($2))
+            """,
+            indexes, records,
+        )  # fmt: skip
 
     async def page(self, roster: UUID, *, outcome: int, after: int, limit: int) -> list[RowResult]:
         """Results in order of line; `outcome` 0 means all."""
@@ -211,7 +213,8 @@ class RosterRows:
             WITH old AS (
                 UPDATE rosters SET forgotten = true WHERE id < $1 AND NOT forgotten RETURNING id
             )
-            UPDATE roster_rows SET shown = NULL WHERE roster IN (SELECT id FROM old)
+            UPDATE roster_rows SET shown = NULL, id_index = NULL
+             WHERE roster IN (SELECT id FROM old)
             """,
             before,
         )

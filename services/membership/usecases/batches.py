@@ -5,17 +5,19 @@ takes longer than a call may wait.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from uuid import UUID
 
 from kit.errors import Refusal
-from kit.headers import Header, new_header, new_salt
+from kit.headers import Header, new_header
 from kit.ids import uuid7
 from kit.log import Change
 from kit.organizations import Organization
 from kit.sealing import Keyring
 from services.membership import events
+from services.membership.domain.identity import id_number_of
 from services.membership.domain.members import Application, Member, admit, apply
 from services.membership.domain.rows import (
     Approval,
@@ -32,24 +34,27 @@ from services.membership.domain.rows import (
 )
 from services.membership.domain.table import Header as Columns
 from services.membership.domain.table import Row
+from services.membership.store.members import salt_of
 from services.membership.store.people import Known, PersonRow, sealed
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
-    """A row that is right in itself, and the record that it makes if the person is unknown."""
+class Sound:
+    """A row that is right in itself."""
 
     entry: Entry
-    id: UUID
-    person: PersonRow
     shown: Shown
+    index: bytes
+    """The blind index of the ID number."""
+    person: PersonRow | None
+    """Who is new if the person is unknown; None: the row is only checked."""
 
 
 @dataclass(slots=True)
 class Judged:
     """Rows as far as they can be judged by themselves."""
 
-    entries: list[Sealed] = field(default_factory=list)
+    entries: list[Sound] = field(default_factory=list)
     refused: list[RowResult] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -57,22 +62,33 @@ class Judged:
 
 
 def judge(
-    rows: Sequence[Row], columns: Columns, keyring: Keyring, judged: Judged, *, today: date
-) -> None:
-    """Add to `judged` what each row says."""
+    rows: Sequence[Row], columns: Columns, keyring: Keyring, judged: Judged, *, sealing: bool,
+    today: date,
+) -> None:  # fmt: skip
+    """Add to `judged` what each row says.  `sealing`: not only to be checked."""
     for row in rows:
         try:
             entry = entry_of(row, today=today)
         except Refusal as refusal:
-            judged.refused.append(refused(row.line, refusal, columns, shown_of(row)))
+            index = _index(row, keyring, today)
+            judged.refused.append(refused(row.line, refusal, columns, shown_of(row), index))
         else:
-            judged.entries.append(_sealed(entry, shown_of(row), keyring))
+            index = keyring.index("id_number", entry.person.id_number)
+            person = _sealed(entry, index, keyring) if sealing else None
+            judged.entries.append(Sound(entry, shown_of(row), index, person))
 
 
-def _sealed(entry: Entry, shown: Shown, keyring: Keyring) -> Sealed:
-    record, standing = uuid7(), "member" if entry.approval else "applicant"
-    person = sealed(keyring, record, entry.person, standing=standing)
-    return Sealed(entry, record, person, shown)
+def _index(row: Row, keyring: Keyring, today: date) -> bytes | None:
+    """The blind index of an ID number that is right in a row that is not."""
+    with suppress(Refusal):
+        number = id_number_of((row.cells or {}).get("id_number", ""), today=today)
+        return keyring.index("id_number", number)
+    return None
+
+
+def _sealed(entry: Entry, index: bytes, keyring: Keyring) -> PersonRow:
+    standing = "member" if entry.approval else "applicant"
+    return sealed(keyring, uuid7(), entry.person, standing=standing, index=index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,32 +124,35 @@ class Batch:
         self.people: list[PersonRow] = []
         self.results = list(refused)
 
-    def settle(self, rows: Sequence[Sealed]) -> None:
+    def settle(self, rows: Sequence[Sound]) -> None:
         """Decide what becomes of rows, in their order."""
         for row in rows:
             try:
                 self.results.append(self._settled(row))
             except Refusal as refusal:
-                self.results.append(refused(row.entry.line, refusal, self._columns, row.shown))
+                line, columns = row.entry.line, self._columns
+                self.results.append(refused(line, refusal, columns, row.shown, row.index))
             else:
-                self.lines[row.person.index] = row.entry.line
+                self.lines[row.index] = row.entry.line
 
-    def _settled(self, row: Sealed) -> RowResult:
+    def _settled(self, row: Sound) -> RowResult:
         entry, around = row.entry, self._around
         organization = self._organization(entry.organization_code)
-        known = around.known.get(row.person.index)
-        line = self.lines.get(row.person.index) or around.lines.get(row.person.index)
+        known = around.known.get(row.index)
+        line = self.lines.get(row.index) or around.lines.get(row.index)
         standing = None
         if known:
             standing = Standing(known.member, known.organization == organization.id)
         outcome = outcome_of(entry, standing=standing, earlier_line=line)
         if known:
             return _result(row, outcome, known.name)
+        if not row.person:
+            return _result(row, outcome, "")
         self.people.append(row.person)
         if entry.approval:
-            record = self._admit(row, entry.approval, organization.id)
+            record = self._admit(row.person, entry, entry.approval, organization.id)
         else:
-            record = self._apply(row, organization.id)
+            record = self._apply(row.person.id, entry, organization.id)
         return _result(row, outcome, record)
 
     def _organization(self, code: str) -> Organization:
@@ -146,19 +165,19 @@ class Batch:
         organization.check_writable(home=around.organization.path, node=around.node)
         return organization
 
-    def _admit(self, row: Sealed, approval: Approval, organization: UUID) -> str:
+    def _admit(self, row: PersonRow, entry: Entry, approval: Approval, organization: UUID) -> str:
         member, fact = admit(
-            id=row.id, header=self._header(), organization=organization, person=row.entry.person,
-            approval_date=approval.date, approval_number=approval.number, personal_salt=new_salt(),
-            at=self._at,
+            id=row.id, header=self._header(), organization=organization, person=entry.person,
+            approval_date=approval.date, approval_number=approval.number,
+            personal_salt=salt_of(row.sealer), at=self._at,
         )  # fmt: skip
         self.members.append(member)
         self.admissions.append(events.change(member, fact))
         return fact.member
 
-    def _apply(self, row: Sealed, organization: UUID) -> str:
+    def _apply(self, id: UUID, entry: Entry, organization: UUID) -> str:
         application, fact = apply(
-            id=row.id, header=self._header(), organization=organization, person=row.entry.person,
+            id=id, header=self._header(), organization=organization, person=entry.person,
             by=self._by, at=self._at,
         )  # fmt: skip
         self.applications.append(application)
@@ -169,5 +188,7 @@ class Batch:
         return new_header(self._around.node)
 
 
-def _result(row: Sealed, outcome: Outcome, record: str) -> RowResult:
-    return RowResult(line=row.entry.line, outcome=outcome, record=record, shown=row.shown)
+def _result(row: Sound, outcome: Outcome, record: str) -> RowResult:
+    return RowResult(
+        line=row.entry.line, outcome=outcome, record=record, shown=row.shown, index=row.index
+    )

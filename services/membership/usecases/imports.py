@@ -1,4 +1,5 @@
-"""The import of rosters, in the background: 1,000 rows a transaction, with their results.
+"""The check and the import of rosters, in the background: 1,000 rows a transaction, with their
+results.
 
 What is counted as done is committed with the rows that it counts, so after a crash the import goes
 on where it ended: the file is parsed again, and what is done is skipped.  A replica holds a lock in
@@ -9,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,8 +24,8 @@ from kit.errors import Refusal
 from kit.organizations import Organization
 from kit.sealing import Keyring
 from services.membership.domain.identity import beijing_date
+from services.membership.domain.privacy import Term, ended
 from services.membership.domain.rosters import AT_WORK, Roster, RosterNotFound, RosterState
-from services.membership.domain.rows import Outcome, RowResult
 from services.membership.domain.table import Header, Row
 from services.membership.store import Store
 from services.membership.usecases import Means
@@ -48,7 +49,7 @@ PAUSE = 1.0
 """Seconds before the next try after the first such failure; twice as long after each more."""
 ABANDONED = timedelta(days=7)
 """An upload that has not ended by then goes on no more: whoever began it has begun another, and its
-parts are people's data that nobody needs.  The same for a preview that nobody has committed."""
+parts are people's data that nobody needs.  The same for a roster that nobody has committed."""
 SHOWN = timedelta(days=30)
 """For so long, the result file shows whom a row was about."""
 SWEEP = 3_600.0
@@ -62,8 +63,12 @@ class Overtaken(Exception):
 
 
 class Importer:
-    def __init__(self, means: Means, progress: Progress, pool: Pool, keyring: Keyring) -> None:
+    def __init__(
+        self, means: Means, progress: Progress, pool: Pool, keyring: Keyring, terms: Sequence[Term]
+    ) -> None:
+        """`terms`: for how long those who were turned down are kept."""
         self._means, self._progress, self._pool, self._keyring = means, progress, pool, keyring
+        self._terms = terms
         self._failures: dict[UUID, tuple[int, float]] = {}
         """How often a roster has failed in a row, and when it may be tried again (monotonic)."""
         self._swept = -SWEEP
@@ -90,6 +95,9 @@ class Importer:
             deleted = await store.rosters.delete_abandoned(_first_id(now - ABANDONED))
             await store.roster_rows.forget_shown(_first_id(now - SHOWN))
             await store.bindings.forget_attempts(at=now)
+            for decided in ended(self._terms, at=now):
+                gone = await store.people.erase_turned_down(decided, at=now)
+                await store.roster_rows.forget(*gone)
             await self._end_again(store, now)
         self._swept = time.monotonic()
         if deleted:
@@ -97,7 +105,7 @@ class Importer:
 
     async def _end_again(self, store: Store, at: datetime) -> None:
         """What a restore may have brought back: persons, logins and offices of who is no member."""
-        await store.people.erase(self._means.node)
+        await store.roster_rows.forget(*await store.people.erase(self._means.node))
         await store.bindings.lock()
         for binding in await store.bindings.of_erased():
             await end_binding(store, binding, at=at)
@@ -128,7 +136,7 @@ class Importer:
         if count >= MOST_FAILURES:
             with suppress(Overtaken, RosterNotFound):
                 held = await self._means.reads.rosters.get(roster, scope=None)
-                await self._save(held.give_up())
+                await self._save(held.give_up(), was=held.state)
             del self._failures[roster]
 
     @asynccontextmanager
@@ -148,32 +156,33 @@ class Importer:
         try:
             survey = await file.survey()
         except Refusal as refusal:
-            await self._save(roster.refuse(refusal))
+            await self._save(roster.refuse(refusal), was=roster.state)
             return
         roster = replace(
             roster, total_rows=survey.total_rows, sheet=survey.sheet,
             unread_sheets=survey.unread_sheets,
         )  # fmt: skip
-        await self._save(roster)
+        await self._save(roster, was=roster.state)
         organization = await self._means.reads.organizations.get(roster.organization)
         done = roster.done_rows
-        async with aclosing(self._judged(file.rows(survey.encoding), skip=done)) as batches:
+        async with aclosing(self._judged(roster, file.rows(survey.encoding))) as batches:
             async for header, judged in batches:
                 await self._import_batch(roster, organization, header, judged, done=done)
                 done += len(judged)
                 self._progress.move()
                 self._means.committed()
-        await self._save(roster.finish())
+        await self._save(roster.finish(), was=roster.state)
 
     async def _judged(
-        self, portions: AsyncGenerator[Portion, None], *, skip: int
+        self, roster: Roster, portions: AsyncGenerator[Portion, None]
     ) -> AsyncGenerator[tuple[Header, Judged], None]:
         """The batches, each judged while the database is busy with the one before."""
         ahead: asyncio.Future[tuple[Header, Judged]] | None = None
+        sealing = roster.state is RosterState.IMPORTING
         try:
-            async with aclosing(_batches(portions, skip=skip)) as batches:
+            async with aclosing(_batches(portions, skip=roster.done_rows)) as batches:
                 async for header, rows in batches:
-                    ready, ahead = ahead, asyncio.ensure_future(self._judge(header, rows))
+                    ready, ahead = ahead, asyncio.ensure_future(self._judge(header, rows, sealing))
                     if ready:
                         yield await ready
             if ahead:
@@ -182,10 +191,11 @@ class Importer:
             if ahead:
                 ahead.cancel()
 
-    async def _judge(self, header: Header, rows: list[Row]) -> tuple[Header, Judged]:
+    async def _judge(self, header: Header, rows: list[Row], sealing: bool) -> tuple[Header, Judged]:
         today, judged = beijing_date(self._means.clock()), Judged()
         for at in range(0, len(rows), SLICE):
-            judge(rows[at : at + SLICE], header, self._keyring, judged, today=today)
+            some = rows[at : at + SLICE]
+            judge(some, header, self._keyring, judged, sealing=sealing, today=today)
             await asyncio.sleep(0)
         return header, judged
 
@@ -212,21 +222,29 @@ class Importer:
                 # Someone has joined meanwhile: look again.
 
     async def _write(self, store: Store, roster: Roster, batch: Batch) -> None:
-        """All that a batch changes, in the transaction that holds the roster: in a preview, nothing
-        but what is shown of it."""
-        results = batch.results
-        if roster.state is RosterState.PREVIEWING:
-            results = [_without_new_record(result) for result in results]
-        else:
-            await _write_people(store, batch)
-            at = self._means.clock()
-            informed = self._means.texts.informed(
-                [one.id for one in batch.members] + [one.id for one in batch.applications],
-                by=roster.name, at=at, today=beijing_date(at),
-            )  # fmt: skip
-            await store.consents.add_all(informed)
-        await store.roster_rows.add_all(roster.id, results, batch.lines)
-        await store.rosters.advance(roster.id, Counter(result.outcome for result in results))
+        """All that a batch changes, in the transaction that holds the roster: of rows that are only
+        checked, nothing but what is shown of them."""
+        if batch.people:
+            await self._write_people(store, roster, batch)
+        await store.roster_rows.add_all(roster.id, batch.results)
+        await store.rosters.advance(roster.id, Counter(row.outcome for row in batch.results))
+
+    async def _write_people(self, store: Store, roster: Roster, batch: Batch) -> None:
+        await store.people.add_all(batch.people)
+        await store.outbox.put(*batch.admissions, *batch.submissions)
+        if batch.members:
+            await store.members.add_all(batch.members, batch.admissions)
+        if batch.applications:
+            await store.applications.add_all(batch.applications, batch.submissions)
+        at = self._means.clock()
+        entered = self._means.texts.entered(
+            [
+                *((one.id, one.person) for one in batch.members),
+                *((one.id, one.person) for one in batch.applications),
+            ],
+            by=roster.name, at=at, today=beijing_date(at),
+        )  # fmt: skip
+        await store.consents.add_all(entered)
 
     async def _check_in_step(self, store: Store, roster: Roster, done: int) -> None:
         held = await store.rosters.lock(roster.id, scope=None)
@@ -240,7 +258,7 @@ class Importer:
         below: dict[str, Organization] = {}
         if codes:
             below = await store.organizations.with_codes(list(codes), within=organization.path)
-        indexes = [row.person.index for row in judged.entries]
+        indexes = [row.index for row in judged.entries]
         known = await store.people.known(indexes, node=self._means.node)
         lines = await store.roster_rows.lines_of(roster, indexes)
         return Surroundings(
@@ -248,11 +266,11 @@ class Importer:
             lines=lines,
         )  # fmt: skip
 
-    async def _save(self, roster: Roster) -> None:
+    async def _save(self, roster: Roster, *, was: RosterState) -> None:
         """Save what has changed but for the counts; what has ended needs its content no more."""
         async with self._means.database.transaction() as store:
             held = await store.rosters.lock(roster.id, scope=None)
-            if held.state not in AT_WORK:
+            if held.state is not was or was not in AT_WORK:
                 raise Overtaken(str(roster.id))
             await store.rosters.save(roster)
             if roster.has_ended:
@@ -279,19 +297,3 @@ async def _batches(
                 waiting = waiting[BATCH:]
     if waiting:
         yield header, waiting
-
-
-async def _write_people(store: Store, batch: Batch) -> None:
-    if batch.people:
-        await store.people.add_all(batch.people)
-        await store.outbox.put(*batch.admissions, *batch.submissions)
-    if batch.members:
-        await store.members.add_all(batch.members, batch.admissions)
-    if batch.applications:
-        await store.applications.add_all(batch.applications, batch.submissions)
-
-
-def _without_new_record(result: RowResult) -> RowResult:
-    """A result as a preview shows it: what would be made has no name yet."""
-    made = result.outcome in (Outcome.ADMITTED, Outcome.APPLIED)
-    return replace(result, record="") if made else result

@@ -25,7 +25,7 @@ from services.membership.domain.members import (
     MemberState,
 )
 from services.membership.store import Store
-from services.membership.store.members import sealed_reason
+from services.membership.store.members import salt_of, sealed_reason
 from services.membership.usecases import Means
 from services.membership.usecases.bindings import end_binding
 
@@ -119,10 +119,10 @@ class Applications:
         change = events.change(application, fact)
         await store.people.add_applicant(application)
         await store.applications.add(application, change)
-        informed = self._means.texts.informed(
-            [application.id], by=call.caller, at=at, today=beijing_date(at)
+        entered = self._means.texts.entered(
+            [(application.id, person)], by=call.caller, at=at, today=beijing_date(at)
         )
-        await store.consents.add_all(informed)
+        await store.consents.add_all(entered)
         await store.outbox.put(change)
         if call.act:
             call.act.touch(application.name)
@@ -135,7 +135,7 @@ class Applications:
                 return replace(earlier, person=application.person)
             approved, member, decision, admission = application.approve(
                 by=call.caller, at=self._means.clock(), member=uuid7(), salt=new_salt(),
-                personal_salt=new_salt(),
+                personal_salt=salt_of(await store.people.sealer_of(name)),
             )  # fmt: skip
             filer = await self._filer(store, application, call)
             scope.get().check_second(application.name, filer=filer)
@@ -231,7 +231,7 @@ class Members:
                 member, fact = member.erase(ground=ground, at=at)
                 change = events.change(member, fact)
                 await store.members.save_state(member, change)
-                await store.people.erase(self._means.node, name)
+                await store.roster_rows.forget(*await store.people.erase(self._means.node, name))
                 await store.bindings.lock()
                 if binding := await store.bindings.of_member(name):
                     await end_binding(store, binding, at=at)

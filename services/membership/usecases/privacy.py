@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from kit import audit
@@ -17,10 +18,12 @@ from kit.ids import uuid_of
 from kit.roll import NotAMember
 from kit.rpc import LAST, Call, Page, PageTokenForeign, caller, uuid_in
 from services.membership.domain.consents import (
+    CONTACT,
     USE,
     Basis,
     Consent,
     PrivacyText,
+    Step,
     Texts,
     check_use,
     withdraw,
@@ -28,7 +31,7 @@ from services.membership.domain.consents import (
 from services.membership.domain.identity import Person, beijing_date
 from services.membership.domain.members import Application, Member
 from services.membership.domain.officers import Office
-from services.membership.domain.privacy import PersonNotHere, purpose_of
+from services.membership.domain.privacy import PersonNotHere, Term, purpose_of
 from services.membership.store.consents import Consents
 from services.membership.usecases import Means
 
@@ -128,13 +131,16 @@ class MyData:
             )
         )  # fmt: skip
 
-    async def withdraw(self, use: str, *, call: Call) -> Consent:
+    async def withdraw(self, use: str, *, call: Call) -> tuple[Consent, list[PrivacyText]]:
+        """The line that ends a consent, and what goes on without it.  What rests on that consent
+        alone is deleted."""
         at = self._means.clock()
-        return await self._add(
+        consent = await self._add(
             use, call, lambda latest, member: withdraw(
                 use, latest=latest, person=member, by=call.caller, at=at
             )
         )  # fmt: skip
+        return consent, self._means.texts.others(beijing_date(at))
 
     async def _add(
         self, use: str, call: Call, decide: Callable[[Consent | None, UUID], Consent]
@@ -142,11 +148,15 @@ class MyData:
         check_use(use)
         member, records = await self._records()
         async with self._means.database.transaction() as store:
-            latest = await store.consents.lock_latest(member, records, use)
+            latest = await store.consents.lock_latest(records, use)
             if earlier := await store.calls.earlier(call, Consent):
                 return earlier
             consent = decide(latest, member)
             await store.consents.add_all([consent])
+            if consent.step is Step.WITHDRAWN and self._means.texts.asks(
+                CONTACT, beijing_date(consent.time)
+            ):
+                await store.people.forget_phone(await store.people.records_of(member))
             await store.calls.answer(call, consent)
         return consent
 
@@ -172,7 +182,7 @@ def texts_in(file: Path) -> Texts:
         CannotServe: if it cannot be read; the text says what is wrong.
     """
     try:
-        rows = tomllib.loads(file.read_text(encoding="utf-8"))["texts"]
+        rows = _read(file)["texts"]
         texts = tuple(PrivacyText(**{**row, "basis": Basis[row["basis"].upper()]}) for row in rows)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CannotServe(
@@ -185,7 +195,34 @@ def texts_in(file: Path) -> Texts:
                 f"{file}: a use has lower-case letters, digits and underscores; an effective_date "
                 "is a day such as 2026-01-01, without quotes"
             )
+        if one.basis is Basis.CONSENT and one.use != CONTACT:
+            raise CannotServe(
+                f"{file}: {one.use} asks for consent, but this version uses nothing on consent but "
+                f"the phone number, for {CONTACT}; leave it out"
+            )
     return Texts(texts)
+
+
+def terms_in(file: Path) -> list[Term]:
+    """The terms of storage in the same file.  Raises CannotServe."""
+    try:
+        terms = [Term(**row) for row in _read(file)["terms"]]
+        right = bool(terms) and all(
+            type(one.effective_date) is date and type(one.days) is int and 0 < one.days < 36_500
+            for one in terms
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        right = False
+    if not right:
+        raise CannotServe(
+            f"{file}: there is a [[terms]] at least; each has an effective_date without quotes, "
+            "and days, a whole number from 1 on"
+        )
+    return terms
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 async def keep_texts(texts: Texts, consents: Consents, *, today: date) -> None:

@@ -62,16 +62,15 @@ class Rosters:
         self._means, self._progress = means, progress
 
     async def create(
-        self, parent: str, *, file_name: str, size_bytes: int, sha256: bytes, preview: bool,
-        call: Call,
-    ) -> Roster:  # fmt: skip
+        self, parent: str, *, file_name: str, size_bytes: int, sha256: bytes, call: Call
+    ) -> Roster:
         async with self._means.database.transaction() as store:
             organization = await store.organizations.of_new(parent, scope.get())
             if earlier := await store.calls.earlier(call, Roster):
                 return earlier
             roster = announce_roster(
                 id=uuid7(), organization=organization.id, file_name=file_name,
-                size_bytes=size_bytes, sha256=sha256, preview=preview, by=call.caller,
+                size_bytes=size_bytes, sha256=sha256, by=call.caller,
             )  # fmt: skip
             organization.check_writable(home=self._means.home.path, node=self._means.node)
             await store.rosters.add(roster)
@@ -82,7 +81,7 @@ class Rosters:
         return await self._means.reads.rosters.get(roster, scope=scope.get())
 
     async def receive(self, roster: UUID, offset: int | None, content: bytes) -> Roster:
-        """Keep a part; with the last one the import begins, or the file is refused.
+        """Keep a part; with the last one the check begins, or the file is refused.
 
         Args:
             offset: where it begins; None: where the part before ended.
@@ -102,12 +101,14 @@ class Rosters:
         return received
 
     async def commit(self, name: UUID, *, call: Call) -> Roster:
-        """Import what was checked.  Each row is checked again: the world may have moved."""
+        """Import what was checked, by the word of another officer than who brought it.  Each row is
+        checked again: the world may have moved."""
         async with self._means.database.transaction() as store:
             roster = await store.rosters.lock(name, scope=scope.get())
             if earlier := await store.calls.earlier(call, Roster):
                 return earlier
-            committed = roster.commit()
+            committed = roster.commit(by=call.caller)
+            scope.get().check_second(roster.name, filer=roster.creator)
             await store.rosters.save(committed)
             await store.rosters.begin_again(name)
             committed = await store.rosters.get(name, scope=scope.get())

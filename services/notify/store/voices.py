@@ -173,7 +173,7 @@ class Voices:
 
     async def forget_members(self, members: Sequence[UUID]) -> list[VoiceKey]:
         """Destroy the keys of members and what they said; which voices they had raised.  Whoever
-        handles one now is waited for, and would make a key anew after it."""
+        handles or raises one now is waited for."""
         await self._conn.execute(
             """
             SELECT FROM voices record JOIN raisings ON voice = record.id
@@ -182,15 +182,10 @@ class Voices:
             """,
             self._node, members,
         )  # fmt: skip
+        await self._keys.keyring.destroy(self._conn, members)
         rows = await self._conn.fetch(
-            """
-            WITH keys AS (
-                DELETE FROM data_keys WHERE id = ANY ($1)
-            )
-            DELETE FROM raisings WHERE member = ANY ($1) RETURNING voice
-            """,
-            members,
-        )  # fmt: skip
+            "DELETE FROM raisings WHERE member = ANY ($1) RETURNING voice", members
+        )
         return [(row["voice"], self._node) for row in rows]
 
     async def erased_below(self) -> list[VoiceKey]:

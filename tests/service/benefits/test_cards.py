@@ -71,8 +71,8 @@ async def test_why_the_card_of_one_who_is_erased_was_revoked_is_erased(counter: 
     assert [card.revoke_reason for card in seen] == ["", "遗失"]
     assert [card.state for card in seen] == [pb.Card.REVOKED, pb.Card.REVOKED]
     assert (await counter.ask(request)).revoke_reason == ""
-    keys = await counter.pool.fetch("SELECT id FROM data_keys WHERE id = $1", member)
-    assert not keys
+    keys = "SELECT count(wrapped) FROM data_keys WHERE id = $1"
+    assert await counter.pool.fetchval(keys, member) == 0
 
 
 async def test_an_officer_replaces_a_lost_card(counter: Counter) -> None:

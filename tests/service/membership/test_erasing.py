@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import grpc
+import pytest
 from openpyxl import load_workbook
 
 from kit.db import Database
@@ -15,8 +16,10 @@ from kit.sealing import FileKeys, Keyring
 from services.membership.events import sections_of
 from services.membership.store import Store
 from services.membership.store.members import Members
+from services.membership.usecases import imports
 from smartunion.membership.v1 import identity_pb2
 from smartunion.membership.v1 import membership_pb2 as pb
+from smartunion.membership.v1.records_pb2 import PersonalMember
 from tests.builders import a_roster
 from tests.eventually import eventually
 from tests.service.desk import Desk
@@ -67,8 +70,17 @@ async def test_who_has_left_is_a_member_no_more_and_may_join_again(membership: D
     assert (await admitted(membership)).member != member
 
 
-async def test_of_who_is_erased_no_section_can_be_made_for_those_above(membership: Desk) -> None:
-    member = key((await admitted(membership)).member)
+@pytest.mark.parametrize("brought", [False, True])
+async def test_of_who_is_erased_no_section_can_be_made_for_those_above(
+    membership: Desk, brought: bool
+) -> None:
+    if brought:
+        [row] = await membership.rows(
+            await membership.bring(a_roster([f"张三,{membership.id_number(1)},,2025-03-08,川1"]))
+        )
+        member = key(row.record)
+    else:
+        member = key((await admitted(membership)).member)
     keys = FileKeys(membership.settings.secrets / "data.key")
 
     async def made() -> dict[str, bytes]:
@@ -87,6 +99,10 @@ async def test_of_who_is_erased_no_section_can_be_made_for_those_above(membershi
 
     section = (await made())["personal"]
     assert "张三".encode() in section and await logged() == hash_of(section)
+    salt = PersonalMember.FromString(section).salt.hex()
+    for table in ("members", "people", "admissions", "data_keys", "entries"):
+        text = await membership.pool.fetch(f"SELECT row::text AS text FROM {table} row")
+        assert not any(salt in row["text"] for row in text), "a name is guessed by its hash"
     await end(membership, f"members/{member}")
     assert (await made())["personal"] == section and await logged() == hash_of(section)
     await erase(membership, f"members/{member}")
@@ -143,14 +159,51 @@ async def answers(desk: Desk) -> list[str]:
 
 
 async def test_who_is_erased_is_shown_by_no_result_of_a_roster(membership: Desk) -> None:
-    roster = await membership.bring(a_roster(membership.member_rows([1, 2])))
+    """Also not by a row that was refused: for the phone number, and as they are a member."""
+    refused = f"张三,{membership.id_number(1)},12345,,"
+    content = a_roster([refused, *membership.member_rows([1, 2])])
+    roster = await membership.bring(content)
+    again = await membership.bring(content, parent=membership.county)
     number = membership.id_number(1)
     found = await membership.ask(pb.SearchMembersRequest(id_number=number))
     member = found.members[0].name
     await end(membership, member)
-    assert await shown(membership, roster) == [True, True]
+    for one in (roster, again):
+        assert await shown(membership, one) == [True, True, True]
     await erase(membership, member)
-    assert await shown(membership, roster) == [False, True]
+    for one in (roster, again):
+        assert await shown(membership, one) == [False, False, True]
+
+
+async def test_who_was_turned_down_is_forgotten_when_the_term_has_ended(
+    membership: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roster = await membership.bring(a_roster(membership.applicant_rows([1])))
+    [row] = await membership.rows(roster)
+    old, new = row.record, (await membership.apply(2)).name
+    for name in (old, new):
+        reason = "材料不全"
+        await membership.ask(pb.RejectApplicationRequest(name=name, reason=reason))
+    member = (await admitted(membership, 1)).member  # They applied again.
+    await membership.pool.execute(
+        "UPDATE submissions SET decide_time = decide_time - interval '181 days'"
+        " WHERE application = $1",
+        key(old),
+    )
+    monkeypatch.setattr(imports, "SWEEP", 0.0)
+
+    async def forgotten() -> pb.Application:
+        found: pb.Application = await membership.ask(pb.GetApplicationRequest(name=old))
+        assert found.HasField("erase_time")
+        return found
+
+    found = await eventually(forgotten)
+    assert (found.state, found.reject_reason) == (pb.Application.REJECTED, "")
+    assert not found.HasField("person") and not any(await kept(membership, old))
+    assert await shown(membership, roster) == [False]
+    other = await membership.ask(pb.GetApplicationRequest(name=new))
+    assert (other.person.full_name, other.reject_reason) == ("张三", "材料不全")
+    assert (await membership.ask(pb.GetMemberRequest(name=member))).person.full_name == "张三"
 
 
 async def shown(desk: Desk, roster: pb.Roster) -> list[bool]:

@@ -1,5 +1,6 @@
 """Who files does not decide, and where there are too few to decide, those above do."""
 
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import asyncpg
@@ -49,6 +50,30 @@ async def test_who_brings_a_roster_files_the_applications_in_it(membership: Desk
     assert application.filer == OFFICER
     assert (await membership.refusal(deciding(application))).reason == "FILED_BY_CALLER"
     await membership.approve(application)
+
+
+async def test_who_brings_a_roster_does_not_commit_it(membership: Desk) -> None:
+    """Its rows may say that they were approved before, which makes members."""
+    roster = await membership.check(a_roster(membership.member_rows([1])))
+    assert (roster.creator, roster.committer) == (OFFICER, "")
+    told = await membership.refusal(pb.CommitRosterRequest(name=roster.name))
+    assert (told.code, told.reason) == (grpc.StatusCode.PERMISSION_DENIED, "FILED_BY_CALLER")
+    assert told.metadata["organization"] == HOME
+    done = await membership.commit(roster)
+    assert (done.committer, done.admitted_rows) == (DEPUTY, 1)
+
+
+async def test_who_may_only_enter_brings_a_roster_that_others_commit(membership: Desk) -> None:
+    proxy = f"officers/{uuid4()}"
+    until = datetime.now(UTC) + timedelta(days=1)
+    await membership.appoint(proxy, membership.street, "PROXY", end_time=until)
+    roster = await membership.check(a_roster(membership.member_rows([1])))
+    request = pb.CommitRosterRequest(name=roster.name)
+    assert (await membership.refusal(request, officer=proxy)).reason == "NO_OFFICE"
+    (street,) = await officers(membership, membership.street, 1)
+    assert (await membership.refusal(request, officer=street)).reason == "DECIDED_ABOVE"
+    await officers(membership, membership.street, 1)
+    assert (await membership.ask(request, officer=street)).committer == street
 
 
 async def test_who_filed_before_they_were_a_member_is_the_same(membership: Desk) -> None:
@@ -112,3 +137,11 @@ async def test_the_database_holds_nothing_that_one_alone_decided(membership: Des
             application.name.partition("/")[2],
         )
     assert error.value.constraint_name == "submissions_four_eyes"
+    roster = await membership.check(a_roster(membership.member_rows([2])))
+    for committer in ("''", "creator"):
+        with pytest.raises(asyncpg.CheckViolationError) as error:
+            await membership.pool.execute(
+                f"UPDATE rosters SET state = 2, committer = {committer} WHERE id = $1",
+                roster.name.partition("/")[2],
+            )
+        assert error.value.constraint_name == "rosters_four_eyes"

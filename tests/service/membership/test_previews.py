@@ -1,4 +1,4 @@
-"""Previews: an officer sees every change before anything is changed, and a file of the results."""
+"""Previews: officers see every change before anything is changed, and a file of the results."""
 
 import asyncio
 import io
@@ -17,8 +17,9 @@ from services.membership.usecases import imports
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import HEADER, a_roster, a_workbook
 from tests.eventually import eventually
+from tests.offices import DEPUTY
 from tests.service.conftest import serving
-from tests.service.desk import Desk
+from tests.service.desk import OFFICER, Desk
 
 ADMITTED, APPLIED = pb.RosterRow.ADMITTED, pb.RosterRow.APPLIED
 UNCHANGED, REFUSED = pb.RosterRow.UNCHANGED, pb.RosterRow.REFUSED
@@ -85,7 +86,7 @@ async def test_a_preview_shows_every_change_and_changes_nothing(
     alone: Desk, mixed: list[str], written: Any
 ) -> None:
     before, told_before = await records(alone), await announced(alone)
-    preview = await alone.bring(written(mixed), preview=True)
+    preview = await alone.check(written(mixed))
     assert (preview.state, preview.done_rows, preview.total_rows) == (PREVIEWED, 1_107, 1_107)
     assert await records(alone) == before
     assert await announced(alone) == told_before
@@ -107,12 +108,12 @@ async def test_a_preview_shows_every_change_and_changes_nothing(
         assert getattr(done, field) == getattr(preview, field)
     assert (done.admitted_rows, done.applied_rows, done.skipped_rows) == (1_101, 1, 1)
     assert await alone.count("members") == 1_103
-    assert await alone.count("roster_chunks") == await alone.count("roster_people") == 0
+    assert await alone.count("roster_chunks") == 0
 
 
 async def test_a_commit_checks_again_because_the_world_may_have_moved(membership: Desk) -> None:
     content = a_roster(membership.member_rows([0, 1]) + membership.applicant_rows([2]))
-    preview = await membership.bring(content, preview=True)
+    preview = await membership.check(content)
     assert (preview.admitted_rows, preview.applied_rows, preview.refused_rows) == (2, 1, 0)
     await membership.apply(0)
     await membership.apply(2)
@@ -123,20 +124,22 @@ async def test_a_commit_checks_again_because_the_world_may_have_moved(membership
 
 
 async def test_a_commit_is_made_once(membership: Desk) -> None:
-    preview = await membership.bring(a_roster(membership.member_rows([0])), preview=True)
+    preview = await membership.check(a_roster(membership.member_rows([0])))
     request = pb.CommitRosterRequest(name=preview.name, request_id=str(uuid4()))
-    first = await membership.ask(request)
+    first = await membership.ask(request, officer=DEPUTY)
     assert (first.state, first.done_rows) == (pb.Roster.IMPORTING, 0)
     assert (await membership.ended(preview)).state == pb.Roster.DONE
-    assert await membership.ask(request) == first
-    told = await membership.refusal(pb.CommitRosterRequest(name=preview.name))
+    assert (first.creator, first.committer) == (OFFICER, DEPUTY)
+    assert await membership.ask(request, officer=DEPUTY) == first
+    again = pb.CommitRosterRequest(name=preview.name)
+    told = await membership.refusal(again, officer=DEPUTY)
     assert (told.reason, told.code) == (
         "ROSTER_NOT_PREVIEWED", grpc.StatusCode.FAILED_PRECONDITION,
     )  # fmt: skip
 
 
 async def test_only_what_was_checked_is_committed(membership: Desk) -> None:
-    waiting = await membership.announce(b"x", preview=True)
+    waiting = await membership.announce(b"x")
     done = await membership.bring(a_roster(membership.member_rows([0])))
     for roster in (waiting, done):
         told = await membership.refusal(pb.CommitRosterRequest(name=roster.name))
@@ -144,12 +147,12 @@ async def test_only_what_was_checked_is_committed(membership: Desk) -> None:
 
 
 async def test_a_preview_that_is_discarded_leaves_nothing_of_the_people(alone: Desk) -> None:
-    preview = await alone.bring(a_roster(alone.member_rows([0])), preview=True)
+    preview = await alone.check(a_roster(alone.member_rows([0])))
     request = pb.DiscardRosterRequest(name=preview.name, request_id=str(uuid4()))
     discarded = await alone.ask(request)
     assert discarded.state == pb.Roster.DISCARDED
     assert await alone.ask(request) == discarded
-    assert await alone.count("roster_chunks") == await alone.count("roster_people") == 0
+    assert await alone.count("roster_chunks") == 0
     assert await alone.count("people") == 0
     told = await alone.refusal(pb.CommitRosterRequest(name=preview.name))
     assert told.reason == "ROSTER_NOT_PREVIEWED"
@@ -169,7 +172,7 @@ async def test_a_preview_that_nobody_commits_is_deleted_with_its_content(
     monkeypatch.setattr(imports, "SWEEP", 0.0)
     monkeypatch.setattr(imports, "POLL", 0.05)
     async with serving(unserved.settings):
-        preview = await unserved.bring(a_roster(unserved.member_rows([0])), preview=True)
+        preview = await unserved.check(a_roster(unserved.member_rows([0])))
         await asyncio.sleep(0.3)
         assert await unserved.count("roster_chunks") == 1
         monkeypatch.setattr(imports, "ABANDONED", timedelta(0))
@@ -178,7 +181,7 @@ async def test_a_preview_that_nobody_commits_is_deleted_with_its_content(
             assert await unserved.count("rosters") == 0
 
         await eventually(gone)
-        for table in ("roster_chunks", "roster_people", "roster_rows"):
+        for table in ("roster_chunks", "roster_rows"):
             assert await unserved.count(table) == 0
         told = await unserved.refusal(pb.CommitRosterRequest(name=preview.name))
         assert told.reason == "ROSTER_NOT_FOUND"
@@ -194,7 +197,7 @@ async def test_the_result_file_says_beside_each_row_what_became_of_it(membership
         ['=HYPERLINK("http://x")', None, "+1"],
         ["合计", None, 3],
     ]
-    preview = await membership.bring(a_workbook(rows), preview=True)
+    preview = await membership.check(a_workbook(rows))
     book = load_workbook(io.BytesIO(await membership.result(preview)))
     sheet = book.worksheets[0]
     assert "尚未导入" in str(sheet["A1"].value)

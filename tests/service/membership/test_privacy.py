@@ -1,8 +1,10 @@
 """Personal data: who sees it, how much of it, and that the person sees who did."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -23,7 +25,7 @@ from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.membership.v1 import privacy_pb2
 from smartunion.membership.v1.privacy_pb2_grpc import MyDataServiceStub
 from tests.builders import a_roster
-from tests.eventually import eventually
+from tests.eventually import eventually, waiting
 from tests.service.desk import OFFICER, Desk
 from tests.service.membership.test_bindings import a_person, binding
 from tests.service.membership.test_bindings import ask as bind
@@ -263,9 +265,9 @@ async def test_what_is_for_members_is_for_nobody_else(membership: Desk, mine: Mi
         assert (await mine.refusal(asked, by=member)).reason == "PAGE_TOKEN_FOREIGN"
 
 
-async def member_of(desk: Desk, number: int) -> tuple[str, str]:
-    """A new member, and the application that they came by."""
-    applied = await desk.apply(number)
+async def member_of(desk: Desk, number: int, **person: str) -> tuple[str, str]:
+    """A new member, and the application that they came by; `person`: what is otherwise."""
+    applied = await desk.ask(desk.an_application(number, **person))
     return (await desk.approve(applied)).member, applied.name
 
 
@@ -291,8 +293,8 @@ async def test_a_member_exports_all_that_is_held_of_them_and_of_nobody_else(
     ]  # fmt: skip
     assert list(data.accesses) == seen and seen[0].purpose == PURPOSE
     assert list(data.offices) == [office]
-    assert len(data.consents) == 2, "what they were told when they applied, twice"
-    assert [text.use for text in data.texts] == ["membership"] and data.texts[0].text
+    assert len(data.consents) == 4, "what they were told and consented to when they applied, twice"
+    assert [text.use for text in data.texts] == ["contact", "membership"] and data.texts[0].text
     content = data.SerializeToString()
     for alien in (membership.id_number(2), other, "另有用途"):
         assert alien.encode() not in content
@@ -309,20 +311,64 @@ async def test_who_applies_is_told_on_which_basis_and_it_is_kept(
     roster = await membership.bring(a_roster(membership.member_rows([2])))
     brought = (await membership.rows(roster))[0].record
     for by, recorder in ((member, OFFICER), (brought, roster.name)):
-        [line] = (await mine.ask(privacy_pb2.ListMyConsentsRequest(), by=by)).consents
-        assert (line.use, line.effective_date) == ("membership", told["membership"].effective_date)
-        assert (line.basis, line.step) == (told["membership"].basis, privacy_pb2.Consent.INFORMED)
-        assert line.recorder == recorder and line.record_time.seconds
-    preview = await membership.bring(a_roster(membership.member_rows([3])), preview=True)
+        lines = (await mine.ask(privacy_pb2.ListMyConsentsRequest(), by=by)).consents
+        assert [(line.use, line.effective_date, line.basis, line.step) for line in lines] == [
+            (use, told[use].effective_date, told[use].basis, step)
+            for use, step in (
+                ("contact", privacy_pb2.Consent.GIVEN),  # with the phone number
+                ("membership", privacy_pb2.Consent.INFORMED),
+            )
+        ]
+        assert all(line.recorder == recorder and line.record_time.seconds for line in lines)
+    preview = await membership.check(a_roster(membership.member_rows([3])))
     count = "SELECT count(*) FROM consents WHERE recorder = $1"
     assert await membership.pool.fetchval(count, preview.name) == 0
+
+
+async def test_who_takes_the_consent_back_is_held_without_a_phone_number_and_all_else_goes_on(
+    membership: Desk, mine: Mine
+) -> None:
+    number = membership.id_number(1)
+    member, application = await member_of(membership, 1)
+    other, _ = await member_of(membership, 2)
+    answer = await mine.ask(privacy_pb2.WithdrawConsentRequest(use="contact"), by=member)
+    assert answer.consent.step == privacy_pb2.Consent.WITHDRAWN
+    assert [(text.use, text.basis) for text in answer.others] == [
+        ("membership", privacy_pb2.PrivacyText.LEGAL_DUTY)
+    ]
+    for name in (member, application):
+        person = await membership.ask(reveal(name))
+        assert person == pb.Person(full_name="张三", id_number=number), "and no phone"
+    data = await mine.ask(privacy_pb2.ExportMyDataRequest(), by=member)
+    assert {one.person.phone for one in (*data.members, *data.applications)} == {""}
+    [found] = (await membership.ask(pb.SearchMembersRequest(id_number=number))).members
+    assert (found.name, found.state) == (member, pb.Member.ACTIVE)
+    assert (await membership.ask(reveal(other))).phone == "13800000000", "nobody else's"
+
+
+async def test_a_phone_number_does_not_come_back_with_an_approval_on_its_way(
+    membership: Desk, mine: Mine
+) -> None:
+    """Who has left and applies again withdraws while an officer approves."""
+    member, _ = await member_of(membership, 1)
+    await membership.ask(pb.EndMembershipRequest(name=member))
+    again = await membership.apply(1)
+    async with membership.pool.acquire() as conn, conn.transaction():
+        await conn.execute("LOCK TABLE members IN SHARE MODE")
+        approving = asyncio.create_task(membership.approve(again))
+        await eventually(partial(waiting, conn, 1))
+        request = privacy_pb2.WithdrawConsentRequest(use="contact")
+        withdrawing = asyncio.create_task(mine.ask(request, by=member))
+        await eventually(partial(waiting, conn, 2))
+    await withdrawing
+    assert not (await membership.ask(reveal((await approving).member))).phone
 
 
 async def test_consent_is_given_to_the_text_in_force_and_taken_back_and_all_of_it_stays(
     membership: Desk, mine: Mine
 ) -> None:
-    member, _ = await member_of(membership, 1)
-    other, _ = await member_of(membership, 2)
+    member, _ = await member_of(membership, 1, phone="")
+    other, _ = await member_of(membership, 2, phone="")
     give = privacy_pb2.GiveConsentRequest(
         use="contact", effective_date="2026-01-01", request_id=str(uuid4())
     )
@@ -395,6 +441,7 @@ async def test_a_text_that_people_were_told_is_never_edited(
         (held.replace("= 2026-01-01", '= "2026-01-01"'), "without quotes"),
         (held.replace("title", "titel"), "TypeError"),
         (later, "no text in force"),
+        (held.replace('use = "contact"', 'use = "news"'), "news asks for consent"),
         ("[[texts", "TOMLDecodeError"),
     ):
         with pytest.raises(CannotServe, match=told):

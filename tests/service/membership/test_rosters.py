@@ -10,10 +10,11 @@ from kit.status import refused
 from node import ports
 from smartunion.membership.v1 import membership_pb2 as pb
 from tests.builders import HEADER, a_roster, sha256
+from tests.offices import DEPUTY
 from tests.service.conftest import serving
 from tests.service.desk import Desk, upload_parts
 
-UPLOADING, IMPORTING = pb.Roster.UPLOADING, pb.Roster.IMPORTING
+UPLOADING, PREVIEWED = pb.Roster.UPLOADING, pb.Roster.PREVIEWED
 DONE, REFUSED = pb.Roster.DONE, pb.Roster.REFUSED
 
 
@@ -55,6 +56,7 @@ async def test_ten_thousand_rows_are_imported_and_followed(membership: Desk) -> 
     watching = asyncio.create_task(membership.ended(roster))
     await membership.upload(roster, content, part=100_000)
     assert outcomes(await watching) == (10_000, 0, 0, 0)
+    assert outcomes(await membership.commit(roster)) == (10_000, 0, 0, 0)
 
 
 async def test_a_watcher_sees_whole_batches_from_upload_to_end(membership: Desk) -> None:
@@ -63,10 +65,14 @@ async def test_a_watcher_sees_whole_batches_from_upload_to_end(membership: Desk)
     stream = membership.watch(roster)
     assert (await anext(stream)).state == UPLOADING
     await membership.upload(roster, content)
-    seen = [one async for one in stream]
-    assert {one.done_rows for one in seen} == {0, 1_000, 2_000, 2_500}
-    assert [one.done_rows for one in seen] == sorted(one.done_rows for one in seen)
-    assert seen[-1].state == DONE
+    checked = [one async for one in stream]
+    commit = pb.CommitRosterRequest(name=roster.name)
+    await membership.ask(commit, officer=DEPUTY)
+    imported = [one async for one in membership.watch(roster)]
+    for seen, end in ((checked, PREVIEWED), (imported, DONE)):
+        assert {one.done_rows for one in seen} <= {0, 1_000, 2_000, 2_500}
+        assert [one.done_rows for one in seen] == sorted(one.done_rows for one in seen)
+        assert (seen[-1].state, seen[-1].done_rows) == (end, 2_500)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +198,7 @@ async def test_an_upload_goes_on_where_the_line_was_cut(membership: Desk) -> Non
     await membership.upload(roster, content, offset=700, part=512)
     again = await membership.upload(roster, content)
     assert again.received_bytes == len(content)
-    assert outcomes(await membership.ended(roster)) == (50, 0, 0, 0)
+    assert outcomes(await membership.commit(roster)) == (50, 0, 0, 0)
 
 
 async def test_a_hole_in_an_upload_is_refused_with_the_place_to_go_on(membership: Desk) -> None:
@@ -267,7 +273,9 @@ async def test_what_was_received_is_sealed_at_rest_and_deleted_in_the_end(alone:
     kept = await alone.pool.fetchval("SELECT content FROM roster_chunks")
     assert alone.id_number(0).encode() not in kept
     await alone.upload(roster, content, offset=len(content) - 1)
-    assert (await alone.ended(roster)).state == DONE
+    assert (await alone.ended(roster)).state == PREVIEWED
+    assert await alone.count("roster_chunks") > 0
+    assert (await alone.commit(roster)).state == DONE
     assert await alone.count("roster_chunks") == 0
 
 

@@ -239,7 +239,7 @@ async def test_the_content_says_what_a_file_is_and_not_its_name(membership: Desk
     content = a_workbook([TITLES, ["张三", membership.id_number(0)]])
     roster = await membership.announce(content, file_name="花名册.csv")
     await membership.upload(roster, content, part=7)
-    assert (await membership.ended(roster)).applied_rows == 1
+    assert (await membership.commit(roster)).applied_rows == 1
 
 
 @pytest.mark.parametrize("last", ["XFD1048576", "XFD4000"])  # 512 GB, and 2 GB, in 5 kB

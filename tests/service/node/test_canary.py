@@ -81,14 +81,22 @@ class House:
             for _, value in error.value.trailing_metadata() or ()
         ]
 
-    async def bring(self, content: bytes, *, preview: bool = False) -> pb.Roster:
-        """A roster, until it has ended or is checked."""
+    async def check(self, content: bytes) -> pb.Roster:
+        """A roster that is checked."""
         announced = pb.Roster(file_name="花名册", size_bytes=len(content), sha256=sha256(content))
-        roster = await self.ask(
-            self.node.membership,
-            pb.CreateRosterRequest(parent=STREET, roster=announced, preview=preview),
-        )
+        request = pb.CreateRosterRequest(parent=STREET, roster=announced)
+        roster = await self.ask(self.node.membership, request)
         await self.node.membership.UploadRoster(upload_parts(roster, content), **self.node.call)
+        return await self._watched(roster)
+
+    async def bring(self, content: bytes) -> pb.Roster:
+        """A roster that is imported."""
+        roster = await self.check(content)
+        commit = pb.CommitRosterRequest(name=roster.name)
+        await self.ask(self.node.membership, commit, by="officers/deputy")
+        return await self._watched(roster)
+
+    async def _watched(self, roster: pb.Roster) -> pb.Roster:
         watching = self.node.membership.WatchRoster(
             pb.WatchRosterRequest(name=roster.name), **self.node.call
         )
@@ -194,7 +202,7 @@ async def come(house: House) -> str:
         assert (roster.admitted_rows, roster.applied_rows) == (1, 1), roster
         assert roster.refused_rows >= 2
     book = [HEADER.split(","), row(ID_NUMBERS[6]).split(","), row(BAD_ID_NUMBER).split(",")]
-    checked = await house.bring(plainly_zipped(a_workbook(book)), preview=True)
+    checked = await house.check(plainly_zipped(a_workbook(book)))
     assert (checked.state, checked.admitted_rows) == (pb.Roster.PREVIEWED, 1)
     member: str = approved.member
     return member

@@ -1,16 +1,19 @@
 """The voice of a member: verbatim, read by those who may, and answered once."""
 
 import asyncio
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import grpc
 import pytest
 
+from kit.sealing import FileKeys, Keyring
 from services.notify.domain.voices import commitment_to
+from services.notify.store.voices import Keys, Voices
 from smartunion.notify.v1 import notify_pb2 as pb
 from smartunion.notify.v1.records_pb2 import PublicVoice
-from tests.eventually import eventually
+from tests.eventually import eventually, waiting
 from tests.service.notify.counter import HOME, OFFICER, Counter
 
 WORDS = "  工资三个月没发！\n\t请工会帮忙 — “谢谢” 👷\r\n"
@@ -30,6 +33,53 @@ async def test_a_voice_is_kept_verbatim_and_read_by_its_officers(notify: Counter
     assert listed.voices[0].organization == voice.organization
     elsewhere = await notify.ask(pb.ListVoicesRequest(parent=notify.other_street))
     assert not elsewhere.voices
+
+
+async def test_a_voice_that_is_raised_while_its_member_is_erased_says_nothing(
+    notify: Counter,
+) -> None:
+    """Whichever of the two comes first, and whether the member has spoken before."""
+    keyring = await Keyring.open(notify.pool, FileKeys(notify.settings.secrets / "data.key"))
+    keys = Keys(keyring, b"")
+    for spoken in (False, True):
+        member = await notify.member()
+        if spoken:
+            await notify.raise_(by=member)
+        async with notify.pool.acquire() as conn, conn.transaction():
+            await Voices(conn, keys, notify.settings.node).forget_members([UUID(member[8:])])
+            request = pb.RaiseVoiceRequest(text=WORDS)
+            raising = asyncio.create_task(notify.refusal(request, by=member))
+            await eventually(partial(waiting, conn, 1))
+        assert (await raising).reason == "PERSON_ERASED"
+        assert await left(notify, member) == (0, 0)
+
+
+async def test_an_erasing_waits_for_a_voice_that_is_being_raised(notify: Counter) -> None:
+    keyring = await Keyring.open(notify.pool, FileKeys(notify.settings.secrets / "data.key"))
+    member = await notify.member()
+    await notify.raise_(by=member)
+
+    async def erase() -> None:
+        async with notify.pool.acquire() as conn, conn.transaction():
+            voices = Voices(conn, Keys(keyring, b""), notify.settings.node)
+            await voices.forget_members([UUID(member[8:])])
+
+    async with notify.pool.acquire() as conn, conn.transaction():
+        await conn.execute("LOCK TABLE raisings IN SHARE MODE")
+        raising = asyncio.create_task(notify.raise_(WORDS, by=member))
+        await eventually(partial(waiting, conn, 1))
+        erasing = asyncio.create_task(erase())
+        await eventually(partial(waiting, conn, 2))
+    await asyncio.gather(raising, erasing)
+    assert await left(notify, member) == (0, 0)
+
+
+async def left(notify: Counter, member: str) -> tuple[int, int]:
+    """What a member said, and the keys that would open it."""
+    count = "SELECT count(*) FROM raisings WHERE member = $1"
+    keys = "SELECT count(wrapped) FROM data_keys WHERE id = $1"
+    of = UUID(member[8:])
+    return await notify.pool.fetchval(count, of), await notify.pool.fetchval(keys, of)
 
 
 async def test_what_a_voice_says_stands_nowhere_in_clear_text(notify: Counter) -> None:
