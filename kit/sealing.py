@@ -312,8 +312,8 @@ async def _rewrap(conn: Connection, provider: KeyProvider) -> int:
             """
             UPDATE data_keys SET kek = new.kek, wrapped = new.wrapped
               FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS new(id, kek, wrapped)
-             WHERE data_keys.id = new.id
-            """,
+             WHERE data_keys.id = new.id AND data_keys.wrapped IS NOT NULL
+            """,  # one that is destroyed meanwhile stays so
             *zip(*new, strict=True),
         )
         done, after = done + len(rows), rows[-1]["id"]

@@ -1,4 +1,5 @@
--- A key that was destroyed leaves its id: none is made again for who is erased.
+-- A key that was destroyed may leave its id, without the key: then none is made again for who is
+-- erased.
 ALTER TABLE data_keys
     ALTER COLUMN kek DROP NOT NULL,
     ALTER COLUMN wrapped DROP NOT NULL,

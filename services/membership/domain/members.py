@@ -210,8 +210,8 @@ class Member:
         if self.state is MemberState.ACTIVE:
             raise MembershipLasts(member=self.name)
         erased = replace(
-            self, header=header, state=MemberState.ERASED, person=None, erase_time=at,
-            erase_ground=ground,
+            self, header=header, state=MemberState.ERASED, person=None, personal_salt="",
+            erase_time=at, erase_ground=ground,
         )  # fmt: skip
         return erased, MemberErased(
             member=self.name, organization=f"organizations/{self.organization}", occur_time=at

@@ -114,6 +114,10 @@ class RosterState(IntEnum):
     DISCARDED = 7
 
 
+ENDED = (RosterState.DONE, RosterState.REFUSED, RosterState.DISCARDED)
+"""Nothing can become of these any more."""
+
+
 AT_WORK = (RosterState.IMPORTING, RosterState.PREVIEWING)
 UNCHANGING = (RosterState.UPLOADING, RosterState.PREVIEWING, RosterState.PREVIEWED)
 """States in which nothing has been changed yet."""
@@ -157,7 +161,7 @@ class Roster:
     @property
     def has_ended(self) -> bool:
         """Whether nothing can become of it any more: its content is needed no longer."""
-        return self.state in (RosterState.DONE, RosterState.REFUSED, RosterState.DISCARDED)
+        return self.state in ENDED
 
     @property
     def rests(self) -> bool:
@@ -169,7 +173,8 @@ class Roster:
         return self.received_bytes == self.size_bytes
 
     def receive(self, offset: int, content: bytes) -> tuple["Roster", bytes]:
-        """The roster with the part of `content` that is new, and that part.
+        """The roster with the part of `content` that is new, and that part; of one that was
+        discarded meanwhile nothing is new.
 
         Raises:
             OffsetNegative, PartTooLarge: if the message is wrong.
@@ -187,6 +192,8 @@ class Roster:
         end = offset + len(content)
         if end > self.size_bytes:
             raise RosterTooLong(roster=self.name, size_bytes=self.size_bytes, end=end)
+        if self.has_ended:
+            return self, b""
         fresh = content[self.received_bytes - offset :]
         return replace(self, received_bytes=self.received_bytes + len(fresh)), fresh
 

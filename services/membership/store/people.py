@@ -69,6 +69,7 @@ class People:
         """The person of a new application.  Raises AlreadyAMember, ApplicationPending."""
         assert application.person is not None, "a copy is never new"
         row = sealed(self._keyring, application.id, application.person, standing="applicant")
+        await self.hold([row.index])
         while not await self._conn.fetchval(
             """
             INSERT INTO people (id, key, person, id_index, standing)
@@ -87,6 +88,17 @@ class People:
             if known == "applicant":
                 raise ApplicationPending()
         await self._keyring.add(self._conn, [row.key])
+
+    async def hold(self, indexes: Sequence[bytes]) -> None:
+        """Lock what persons, by blind index, were here before they come again, so that no consent
+        is withdrawn meanwhile by who does not see yet what they are now."""
+        await self._conn.execute(
+            """
+            SELECT FROM people WHERE id_index = ANY ($1) AND standing IS NULL
+             ORDER BY id FOR UPDATE
+            """,
+            indexes,
+        )
 
     async def admit(self, application: Application, member: Member) -> None:
         """The applicant, who stands for nothing any more, is a member."""

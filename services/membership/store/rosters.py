@@ -9,7 +9,7 @@ from kit.authority import Scope
 from kit.db import Connection, Pool
 from kit.rows import PATH
 from kit.sealing import Keyring
-from services.membership.domain.rosters import Roster, RosterNotFound, RosterState
+from services.membership.domain.rosters import ENDED, Roster, RosterNotFound, RosterState
 from services.membership.domain.rows import SETTLED, Outcome, RowResult, Shown
 
 COLUMNS = """id, organization, file_name, size_bytes, sha256, state, received_bytes, total_rows,
@@ -183,14 +183,21 @@ class RosterRows:
         )  # fmt: skip
         return dict(rows)
 
-    async def forget(self, indexes: Sequence[bytes], records: Sequence[str]) -> None:
-        """Forget persons, by blind index, in results that name some records or none."""
+    async def forget(
+        self, indexes: Sequence[bytes], records: Sequence[str], *, ended: bool = False
+    ) -> None:
+        """Forget persons, by blind index, in results that name some records or none.
+
+        Args:
+            ended: only in results that nobody waits for: the persons may come again in others.
+        """
         await self._conn.execute(
             """
             UPDATE roster_rows SET shown = NULL, id_index = NULL
              WHERE id_index = ANY ($1) AND (record = '' OR record = ANY ($2))
+               AND NOT ($3 AND roster IN (SELECT id FROM rosters WHERE state <> ALL ($4)))
             """,
-            indexes, records,
+            indexes, records, ended, ENDED,
         )  # fmt: skip
 
     async def page(self, roster: UUID, *, outcome: int, after: int, limit: int) -> list[RowResult]:

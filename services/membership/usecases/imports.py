@@ -97,7 +97,7 @@ class Importer:
             await store.bindings.forget_attempts(at=now)
             for decided in ended(self._terms, at=now):
                 gone = await store.people.erase_turned_down(decided, at=now)
-                await store.roster_rows.forget(*gone)
+                await store.roster_rows.forget(*gone, ended=True)
             await self._end_again(store, now)
         self._swept = time.monotonic()
         if deleted:
@@ -230,6 +230,7 @@ class Importer:
         await store.rosters.advance(roster.id, Counter(row.outcome for row in batch.results))
 
     async def _write_people(self, store: Store, roster: Roster, batch: Batch) -> None:
+        await store.people.hold([person.index for person in batch.people])
         await store.people.add_all(batch.people)
         await store.outbox.put(*batch.admissions, *batch.submissions)
         if batch.members:

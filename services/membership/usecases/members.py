@@ -216,7 +216,7 @@ class Members:
             change = events.change(left, fact)
             await store.members.save_state(left, change)
             await store.outbox.put(change)
-            await store.calls.answer(call, replace(left, person=None))
+            await store.calls.answer(call, replace(left, person=None, personal_salt=""))
         self._means.committed()
         return left
 

@@ -153,9 +153,7 @@ class MyData:
                 return earlier
             consent = decide(latest, member)
             await store.consents.add_all([consent])
-            if consent.step is Step.WITHDRAWN and self._means.texts.asks(
-                CONTACT, beijing_date(consent.time)
-            ):
+            if (consent.use, consent.step) == (CONTACT, Step.WITHDRAWN):
                 await store.people.forget_phone(await store.people.records_of(member))
             await store.calls.answer(call, consent)
         return consent
@@ -230,7 +228,7 @@ async def keep_texts(texts: Texts, consents: Consents, *, today: date) -> None:
 
     Raises:
         CannotServe: if a text was changed that people were told before, or if there is none for
-            those who apply.
+            those who apply, or none on which a phone number is kept.
     """
     for one in await consents.keep(texts):
         raise CannotServe(
@@ -240,6 +238,10 @@ async def keep_texts(texts: Texts, consents: Consents, *, today: date) -> None:
     if all(one.basis is Basis.CONSENT for one in texts.on(today).values()):
         raise CannotServe(
             "no text in force rests on contract or legal_duty; whoever applies must be told one"
+        )
+    if not texts.asks(CONTACT, today):
+        raise CannotServe(
+            f"no text in force asks for consent to {CONTACT}; phone numbers are kept on it alone"
         )
 
 

@@ -125,6 +125,8 @@ class Rosters:
             discarded = roster.discard()
             await store.rosters.save(discarded)
             await store.rosters.forget_content(name)
+            await store.rosters.begin_again(name)
+            discarded = await store.rosters.get(name, scope=scope.get())
             await store.calls.answer(call, discarded)
         self._progress.move()
         return discarded

@@ -107,6 +107,12 @@ async def test_of_who_is_erased_no_section_can_be_made_for_those_above(
     assert (await made())["personal"] == section and await logged() == hash_of(section)
     await erase(membership, f"members/{member}")
     assert await made() == {} and await logged() is None
+    keyring = await Keyring.open(membership.pool, keys)
+    for row in await membership.pool.fetch(
+        "SELECT * FROM calls WHERE method LIKE '%Membership' OR method LIKE '%EraseMember'"
+    ):
+        place = f"calls.answer/{row['caller']}/{row['method']}/{row['request_id']}"
+        assert salt not in keyring.node.open(row["answer"], place).decode()
 
 
 async def test_the_data_of_a_member_is_not_erased_while_it_is_needed(membership: Desk) -> None:

@@ -152,12 +152,16 @@ async def test_a_preview_that_is_discarded_leaves_nothing_of_the_people(alone: D
     discarded = await alone.ask(request)
     assert discarded.state == pb.Roster.DISCARDED
     assert await alone.ask(request) == discarded
-    assert await alone.count("roster_chunks") == 0
-    assert await alone.count("people") == 0
+    for table in ("roster_chunks", "roster_rows", "people"):
+        assert await alone.count(table) == 0
     told = await alone.refusal(pb.CommitRosterRequest(name=preview.name))
     assert told.reason == "ROSTER_NOT_PREVIEWED"
-    waiting = await alone.announce(b"x")
+    waiting = await alone.announce(b"xyz")
+    await alone.upload(waiting, b"x")
     assert (await alone.ask(pb.DiscardRosterRequest(name=waiting.name))).state == discarded.state
+    late = await alone.upload(waiting, b"yz", offset=1)
+    assert (late.state, late.received_bytes) == (discarded.state, 1)
+    assert await alone.count("roster_chunks") == 0
 
 
 async def test_what_is_imported_is_not_discarded(membership: Desk) -> None:

@@ -442,6 +442,7 @@ async def test_a_text_that_people_were_told_is_never_edited(
         (held.replace("title", "titel"), "TypeError"),
         (later, "no text in force"),
         (held.replace('use = "contact"', 'use = "news"'), "news asks for consent"),
+        (held[: held.rindex("[[texts]]")], "no text in force asks for consent to contact"),
         ("[[texts", "TOMLDecodeError"),
     ):
         with pytest.raises(CannotServe, match=told):
