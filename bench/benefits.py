@@ -23,6 +23,7 @@ from kit.sealing import FileKeys, Keyring
 from kit.tree import Organizations
 from kit.trust import NodeKey
 from kit.wire import CHANNEL_OPTIONS
+from node.databases import as_owner
 from node.network import Node
 from services.benefits import events
 from services.benefits.domain import lists, programmes, tokens
@@ -82,7 +83,7 @@ async def claim(folder: Path, runs: int) -> list[Figure]:
 async def pool(node: Node) -> AsyncIterator["asyncpg.Pool[Any]"]:
     """As many connections to the database of benefits as the service itself may have."""
     dsn = node.facts["postgres"]["benefits"]
-    async with asyncpg.create_pool(dsn, min_size=10, max_size=10) as own:
+    async with asyncpg.create_pool(as_owner(dsn), min_size=10, max_size=10) as own:
         yield own
 
 

@@ -23,6 +23,7 @@ from kit.rpc import Call
 from kit.sealing import FileKeys, Keyring
 from kit.tree import Organizations
 from kit.wire import CHANNEL_OPTIONS
+from node.databases import as_owner
 from node.network import Node
 from node.officers import imported, members
 from node.people import HEADER, Crowd, Person
@@ -129,9 +130,8 @@ async def approve(folder: Path, runs: int) -> list[Figure]:
 @asynccontextmanager
 async def pool(node: Node) -> AsyncIterator["asyncpg.Pool[Any]"]:
     """As many connections to the database of membership as the service itself may have."""
-    async with asyncpg.create_pool(
-        node.facts["postgres"]["membership"], min_size=10, max_size=10
-    ) as own:
+    dsn = node.facts["postgres"]["membership"]
+    async with asyncpg.create_pool(as_owner(dsn), min_size=10, max_size=10) as own:
         yield own
 
 

@@ -12,12 +12,14 @@ import asyncpg
 import grpc
 import uvloop
 
+from node.databases import as_owner
+
 METHOD = "/bench.Echo/Get"
 
 
 async def serve(dsn: str) -> None:
     """Until killed."""
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=10) as pool:
+    async with asyncpg.create_pool(as_owner(dsn), min_size=1, max_size=10) as pool:
 
         async def get(request: bytes, context: Any) -> bytes:
             row = await pool.fetchrow("SELECT * FROM members WHERE id = $1", UUID(bytes=request))

@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from kit.organizations import organization_id
+from node.databases import as_owner
 from node.network import Network, Node
 from node.officers import member_at
 from smartunion.event.v1 import log_pb2
@@ -36,7 +37,7 @@ def organization_of(node: Node) -> UUID:
 @asynccontextmanager
 async def database(node: Node, service: str = "membership") -> AsyncIterator[Conn]:
     """A connection to the database of one of its services."""
-    conn: Conn = await asyncpg.connect(node.facts["postgres"][service])
+    conn: Conn = await asyncpg.connect(as_owner(node.facts["postgres"][service]))
     try:
         yield conn
     finally:

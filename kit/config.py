@@ -13,7 +13,7 @@ import asyncpg
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from kit.db import PASSING
+from kit.db import PASSING, WallMissing
 from kit.identity import is_loopback, is_web_address
 from kit.limits import Limits
 
@@ -170,7 +170,7 @@ def explained(plain: type[Exception]) -> Iterator[None]:
     """
     try:
         yield
-    except (SecretMalformed, plain) as error:
+    except (SecretMalformed, WallMissing, plain) as error:
         sys.exit(str(error))
     except (ValidationError, SettingsError) as error:
         sys.exit(_of_settings(error))

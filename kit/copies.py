@@ -374,7 +374,7 @@ def _upsert_statement(kind: Kind) -> str:
         ), old AS (
             SELECT id, hash FROM {kind.table} WHERE origin = $1 AND id = ANY ($4)
         ), changed AS (
-            INSERT INTO {kind.table} AS held (origin, {names})
+            INSERT INTO {kind.held} AS held (origin, {names})
             SELECT $1, {names} FROM line
             ON CONFLICT (id, origin) DO UPDATE SET {sets}
              WHERE (held.owner_epoch, held.version) <= (excluded.owner_epoch, excluded.version)

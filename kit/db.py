@@ -1,7 +1,12 @@
-"""PostgreSQL: plain .sql migrations, and transactions that yield a service's store."""
+"""PostgreSQL: plain .sql migrations, and transactions that yield a service's store.
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+The second wall: who serves owns nothing in the database, and policies of its tables show what is
+personal only as far as a session reaches.  How far that is, follows from who calls (`reach`).
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
@@ -36,16 +41,69 @@ PASSING = (
 """Failures that say nothing about what was asked: the same may succeed a moment later."""
 
 
-class Session(asyncpg.Connection):
-    """A connection of a pool, in whose session nothing is left when it is given back.
+HERE = "(SELECT * FROM pg_database WHERE datname = current_database()) AS here"
+OWNER = "pg_get_userbyid(datdba)"
 
-    Nothing here sets a variable, listens or holds a cursor past its transaction, and a session's
-    advisory lock is undone where it was taken.  So the statement is spared by which asyncpg wipes
-    a session after each use.
+
+class WallMissing(Exception):
+    """Who owns what it serves passes every wall in the database; the text says what to do."""
+
+    def __init__(self, *, role: str, owner: str) -> None:
+        super().__init__(
+            f"the role {role} must not own the database or its tables, have the rights of {owner}, "
+            f"who does, or be a superuser, and must be able to become {owner}: see `The roles in "
+            "PostgreSQL` in deploy/README.md"
+        )
+
+
+def everything() -> Sequence[str]:
+    """The reach of the service itself."""
+    return ("",)
+
+
+reach: ContextVar[Callable[[], Sequence[str]]] = ContextVar("reach", default=tuple)
+"""Whose personal data is seen: the name of who calls, or what the paths of their organisations
+begin with, or everything.  Asked whenever a connection is taken from a pool; by default, nothing.
+The gate sets it for each call, and the server for what runs in the background."""
+
+EVERYTHING = {"smartunion.reach": '{""}'}
+"""Settings of a session that is the service's own, outside of a pool."""
+
+
+@contextmanager
+def reaching(names: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """Another reach for the connections that are taken in the block."""
+    token = reach.set(names)
+    try:
+        yield
+    finally:
+        reach.reset(token)
+
+
+class Session(asyncpg.Connection):
+    """A connection of a pool, in whose session nothing is left when it is given back, but how far
+    it reaches; that is set when it is taken, if it has to be another.
+
+    Nothing else here sets a variable, listens or holds a cursor past its transaction, and a
+    session's advisory lock is undone where it was taken.  So the statement is spared by which
+    asyncpg wipes a session after each use.
     """
+
+    _reach: Sequence[str] = ()
 
     def get_reset_query(self) -> str:
         return ""
+
+    async def keep_to(self, names: Sequence[str]) -> None:
+        """Reach so far and no further.  Whom this fails or is cut off for, the pool closes."""
+        if names != self._reach:
+            statement = "SELECT set_config('smartunion.reach', $1::text[]::text, false)"
+            await self.execute(statement, names)
+            self._reach = names
+
+
+async def _as_who_calls(conn: Any) -> None:
+    await conn.keep_to(tuple(reach.get()()))
 
 
 class Database(Generic[S]):
@@ -71,15 +129,22 @@ class Database(Generic[S]):
 
 
 @asynccontextmanager
-async def connect(url: str, *folders: Path) -> AsyncIterator[Pool]:
-    """A pool on a database that has been brought up to date with the migrations of `folders`."""
+async def connect(url: str, *folders: Path, most: int = 10) -> AsyncIterator[Pool]:
+    """A pool on a database that has been brought up to date with the migrations of `folders`.
+
+    Raises:
+        WallMissing: if the role of `url` may do what only the owner of the tables may.
+    """
     conn = await asyncpg.connect(url)
     try:
+        await _check_role(conn)
         for folder in folders:
             await migrate(conn, folder)
     finally:
         await conn.close()
-    async with asyncpg.create_pool(url, min_size=1, max_size=10, connection_class=Session) as pool:
+    async with asyncpg.create_pool(
+        url, min_size=1, max_size=most, connection_class=Session, setup=_as_who_calls
+    ) as pool:
         yield pool
 
 
@@ -90,6 +155,7 @@ async def migrate(conn: Connection, folder: Path) -> None:
     and a file that fails leaves nothing behind.
     """
     async with conn.transaction():
+        await as_owner(conn)
         await conn.execute("SELECT pg_advisory_xact_lock(hashtext('migrate'))")
         await conn.execute("CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY)")
         applied = {row["name"] for row in await conn.fetch("SELECT name FROM migrations")}
@@ -99,3 +165,27 @@ async def migrate(conn: Connection, folder: Path) -> None:
                 if statements := file.read_text():  # asyncpg stumbles over none
                     await conn.execute(statements)
                 await conn.execute("INSERT INTO migrations (name) VALUES ($1)", name)
+
+
+async def as_owner(conn: Connection) -> None:
+    """Until the transaction ends, the session works as the owner of the database and its tables.
+
+    Nobody logs in as the owner; who serves may become it, and has none of its rights until then.
+    """
+    await conn.execute(f"SELECT set_config('role', {OWNER}, true) FROM {HERE}")
+
+
+async def _check_role(conn: Connection) -> None:
+    """Raises WallMissing unless who serves works with no more than what migrations grant it."""
+    found: Any = await conn.fetchrow(
+        f"""
+        SELECT session_user, {OWNER}, rolsuper OR rolbypassrls OR pg_has_role(datdba, 'USAGE')
+               OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace
+                                                 AND pg_has_role(relowner, 'USAGE')),
+               pg_has_role(datdba, 'SET')
+          FROM {HERE}, pg_roles WHERE rolname = session_user
+        """
+    )
+    role, owner, free, able = found
+    if free or not able:
+        raise WallMissing(role=role, owner=owner)

@@ -5,7 +5,7 @@ import inspect
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from typing import Any
 
@@ -15,9 +15,19 @@ from grpc_status import rpc_status
 
 from kit.audit import Act, acting
 from kit.authority import Scope, ScopeUndecided, scope
-from kit.db import PASSING
+from kit.db import PASSING, everything, reach
 from kit.errors import Refusal, Unavailable
-from kit.gate import CLEAR, OPEN_SERVICES, PEOPLE, AccessDenied, Doorkeeper, Gate, rule_of, split
+from kit.gate import (
+    CLEAR,
+    OPEN_SERVICES,
+    PEOPLE,
+    AccessDenied,
+    Doorkeeper,
+    Gate,
+    Rule,
+    rule_of,
+    split,
+)
 from kit.identity import Identity, TokenExpired
 from kit.limits import Allowances, address_of
 from kit.personal import mask
@@ -131,6 +141,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         if rule.access == access_pb2.OFFICER:
             guarded = self._doorkeeper.admit(name, rule)
             scope.set(guarded)
+        reach.set(_reach_of(name, rule, guarded))
         if rule.step_up:
             self._gate.check_step_up(who)
         if rule.access in PEOPLE:
@@ -198,6 +209,15 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         # The traceback names code, never values: asyncpg's messages may quote a row, so only types.
         log.error("call failed", extra={"method": method, "error": _where(error)})
         await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+
+
+def _reach_of(name: str, rule: Rule, guarded: Scope | None) -> Callable[[], Sequence[str]]:
+    """How far a call reaches in the database: see `kit.db.reach`."""
+    if guarded:
+        return lambda: [f"{path}." for path in guarded.paths()]
+    if rule.access in (access_pb2.SERVICE, access_pb2.NODE):
+        return everything
+    return lambda: [name] if name else []
 
 
 class _Noted:

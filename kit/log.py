@@ -26,7 +26,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kit import audit, proofs
 from kit.carrier import Carrier, waited
-from kit.db import PASSING, Connection, Pool
+from kit.db import EVERYTHING, PASSING, Connection, Pool
 from kit.errors import FailedPrecondition, Unavailable
 from kit.ids import uuid7
 from kit.records import (
@@ -310,7 +310,7 @@ class Publisher:
         """Until cancelled.  What passes by itself is survived by beginning again."""
         while True:
             try:
-                conn = await asyncpg.connect(self._url)
+                conn = await asyncpg.connect(self._url, server_settings=EVERYTHING)
                 try:
                     await self._lead(conn)
                 finally:

@@ -205,7 +205,7 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
             SELECT $1, $2, record.id, owner_epoch, version, hash, hash, public,
                    event_id, $5, clock_timestamp(), ''
                    {"".join(f", {name}" for name in kind.sections)}
-              FROM {kind.table} record
+              FROM {kind.held} record
               JOIN unnest($3::uuid[], $4::uuid[]) AS asked(id, event_id) USING (id)
              WHERE origin = $6
             """,

@@ -101,7 +101,7 @@ async def recount(
         columns = ", ".join(names)
         restriction = "" if len(buckets) == 256 else "AND bucket(id) = ANY ($2)"
         arguments = [origin] if len(buckets) == 256 else [origin, list(buckets)]
-        query = f"SELECT {columns} FROM {kind.table} WHERE origin = $1 {restriction}"
+        query = f"SELECT {columns} FROM {kind.held} WHERE origin = $1 {restriction}"
         rows = await conn.fetch(query, *arguments)
         for at in range(0, len(rows), 500):
             _count(found, kind, rows[at : at + 500])

@@ -102,6 +102,12 @@ class Kind:
     may: Callable[[UUID, tuple[Any, ...]], bool] = lambda origin, values: True
     """Whether an origin may say this of a record, given the values of `fields`."""
 
+    @property
+    def held(self) -> str:
+        """Where the service itself reads and writes whole records: of the table, who serves does
+        not read the sections besides `public` (see the migrations `wall`)."""
+        return f"{self.table}_held" if self.sections else self.table
+
 
 def element(hash_: bytes) -> int:
     """A hash as a number, to be summed modulo 2^128: a sum, unlike XOR, counts repeats."""

@@ -207,7 +207,7 @@ class _Restore:
         lost = [row for row in rows if row[0] not in since]
         changed = await self._conn.fetch(
             f"""
-            INSERT INTO {kind.table} AS held (origin, {names})
+            INSERT INTO {kind.held} AS held (origin, {names})
             SELECT $1, {names} FROM unnest({arrays}) AS line({names})
             ON CONFLICT (id, origin) DO UPDATE
                SET {", ".join(f"{name} = excluded.{name}" for name in columns[1:])}
@@ -224,7 +224,7 @@ class _Restore:
         if not kind.sections:
             return lines
         held = await self._conn.fetch(
-            f"SELECT id, {', '.join(kind.sections)} FROM {kind.table}"
+            f"SELECT id, {', '.join(kind.sections)} FROM {kind.held}"
             " WHERE origin = $1 AND id = ANY ($2)",
             self._node, [line.id for line in lines],
         )  # fmt: skip
@@ -241,7 +241,7 @@ class _Restore:
     async def _outlive(self, kind: Kind, record: UUID, version: int) -> None:
         """Keep what was decided since the restore, as a newer state than what came back."""
         own: Any = await self._conn.fetchrow(
-            f"SELECT * FROM {kind.table} WHERE origin = $1 AND id = $2 FOR UPDATE",
+            f"SELECT * FROM {kind.held} WHERE origin = $1 AND id = $2 FOR UPDATE",
             self._node, record,
         )  # fmt: skip
         waiting = await self._conn.fetchval(

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from kit.config import SecretMalformed
 from kit.db import Connection, Pool, to_uuid
-from kit.errors import FailedPrecondition, Unavailable
+from kit.errors import FailedPrecondition, PermissionDenied, Unavailable
 from kit.suites import (
     KEY_BYTES,
     NONCE_BYTES,
@@ -56,6 +56,14 @@ class KeyAway(Unavailable):
 class PersonErased(FailedPrecondition):
     message = "the personal data of this person was erased; nothing is kept of them any more"
     chinese = "该人员的个人信息已被删除，不再保存其任何信息"
+
+
+class KeyOutOfReach(PermissionDenied):
+    message = (
+        "this is about a person who is kept from you; an officer of their organisation, or of one "
+        "above, may"
+    )
+    chinese = "该事项涉及您无权查看的人员；应由其所在组织或其上级的干部办理"
 
 
 class Sealer:
@@ -247,13 +255,16 @@ class Keyring:
 
         Raises:
             PersonErased: if it was destroyed.
+            KeyOutOfReach: if it is kept from who calls.
         """
         found = f"SELECT {KEY} FROM data_keys WHERE id = $1 FOR SHARE"
         row = await conn.fetchrow(found, id)
         if row is None:
             await self.add(conn, [self.make(id)[1]])
             row = await conn.fetchrow(found, id)
-        if row is None or row["wrapped"] is None:
+        if row is None:
+            raise KeyOutOfReach()
+        if row["wrapped"] is None:
             raise PersonErased()
         return self.sealer(row)
 

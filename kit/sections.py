@@ -22,7 +22,7 @@ async def forget(pool: Pool, kind: Kind, section: str, node: UUID) -> None:
     after = FIRST, FIRST
     while rows := await pool.fetch(
         f"""
-        SELECT id, origin, {section} AS held FROM {kind.table}
+        SELECT id, origin, {section} AS held FROM {kind.held}
          WHERE (id, origin) > ($1, $2) AND origin <> $3 AND length({section}) > 16
          ORDER BY id, origin LIMIT {PART}
         """,
@@ -30,11 +30,10 @@ async def forget(pool: Pool, kind: Kind, section: str, node: UUID) -> None:
     ):  # fmt: skip
         await pool.execute(
             f"""
-            UPDATE {kind.table} SET {section} = gone.hash
+            UPDATE {kind.held} AS copy SET {section} = gone.hash
               FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[])
                    AS gone(id, origin, held, hash)
-             WHERE {kind.table}.id = gone.id AND {kind.table}.origin = gone.origin
-               AND {section} = gone.held
+             WHERE copy.id = gone.id AND copy.origin = gone.origin AND {section} = gone.held
             """,
             *zip(*((*row, hash_of(row["held"])) for row in rows), strict=True),
         )
@@ -66,7 +65,7 @@ async def lacking(
                 continue
             for row in await pool.fetch(
                 f"""
-                SELECT origin, array_agg(DISTINCT bucket(id)) AS buckets FROM {kind.table}
+                SELECT origin, array_agg(DISTINCT bucket(id)) AS buckets FROM {kind.held}
                  WHERE origin <> $1 AND length({section}) = 16 GROUP BY origin
                 """,
                 node,

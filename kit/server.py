@@ -24,7 +24,7 @@ from kit.bindings import Bindings
 from kit.carrier import Carrier
 from kit.config import CannotServe, Settings
 from kit.copies import Copies
-from kit.db import PASSING, Connection, Pool, connect
+from kit.db import PASSING, Connection, Pool, connect, everything, reach, reaching
 from kit.follower import Follower
 from kit.gate import Doorkeeper, Gate
 from kit.identity import Keys, Verifier
@@ -119,6 +119,7 @@ async def run(
     Raises:
         CannotServe: if the address is taken, or the profile asks for what is not there.
     """
+    reach.set(everything)
     line = wire(settings, name)
     carrier = Carrier(settings.nats_url, settings.nats_creds, settings.nats_ca)
     publisher = Publisher(settings.database_url, settings.node, name, kinds, carrier)
@@ -241,8 +242,9 @@ async def _serve(
             f"cannot listen on {' and '.join(filter(None, ports))}: the port is taken or the "
             "address is not this machine's; stop the other process or set another port"
         ) from None
-    for one in servers:
-        await one.start()
+    with reaching(tuple):  # Calls begin with nothing.
+        for one in servers:
+            await one.start()
     tasks = [asyncio.create_task(run()) for run in background]
     stopping = asyncio.create_task(stop.wait())
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)

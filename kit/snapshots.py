@@ -73,7 +73,7 @@ async def read(
                 )
                 query = f"""SELECT '{kind.name}' AS kind, id, owner_epoch, version, hash, public,
                                    {sections}
-                              FROM {kind.table} WHERE origin = $1"""
+                              FROM {kind.held} WHERE origin = $1"""
                 async for part in _parts(conn, shown, query, origin):
                     yield part
         parked = "SELECT * FROM parked WHERE origin = $1 AND channel = $2"

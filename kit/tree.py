@@ -6,7 +6,7 @@ from uuid import UUID
 
 from kit.authority import Scope
 from kit.config import CannotServe
-from kit.db import Connection, Pool
+from kit.db import Connection, Pool, as_owner
 from kit.divisions import divisions, version
 from kit.organizations import (
     Level,
@@ -166,7 +166,9 @@ async def seed(conn: Connection, version: str, organizations: Iterable[Organizat
             """,
             version,
         )
-    await conn.execute("ANALYZE organizations")
+    async with conn.transaction():
+        await as_owner(conn)
+        await conn.execute("ANALYZE organizations")
 
 
 def _organization(row: Any) -> Organization:

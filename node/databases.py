@@ -1,4 +1,5 @@
-"""One database for each service, with a role of its own that reaches no other."""
+"""One database for each service, with two roles of its own that reach no other: `name` serves, and
+owns nothing; `name_owner` owns the database and its tables, and logs in nowhere (kit/db.py)."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,17 +9,21 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from kit.db import EVERYTHING
 from node import config as configs
 from node.problems import DatabaseTooOld, DatabaseUnreachable, NodeDown
 
 T = TypeVar("T")
 
+OWNER = "_owner"
+"""Behind the name of who serves: the role that owns the tables."""
 OLDEST = 16
 """The first version of PostgreSQL whose grants say whether a role may be taken on."""
 
 
 async def create(dsn: str, name: str, *, password: str) -> str:
-    """Make the database and the role `name`, as far as they are missing; the DSN of that role.
+    """Make the database and the role `name`, and its owner, as far as they are missing; the DSN of
+    who serves there.
 
     `dsn` is of a role that may create both.  `password` needs no quoting in SQL or in a URL.
 
@@ -34,6 +39,14 @@ async def create(dsn: str, name: str, *, password: str) -> str:
     finally:
         await connection.close()
     return _dsn_of(dsn, name, password)
+
+
+def as_owner(dsn: str) -> str:
+    """The DSN of a database that `create` has made, for sessions that work as its owner, from whom
+    nothing is kept: for tools and tests."""
+    parts = urlsplit(dsn)
+    query = "&".join(filter(None, (parts.query, f"role={parts.username}{OWNER}")))
+    return urlunsplit(parts._replace(query=query))
 
 
 async def connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
@@ -64,7 +77,7 @@ async def each(config: Path, ask: Callable[[str, Any], Awaitable[T]]) -> dict[st
     found = {}
     for service, dsn in of_node(config).items():
         try:
-            conn = await asyncpg.connect(dsn)
+            conn = await asyncpg.connect(dsn, server_settings=EVERYTHING)
         except OSError:  # the file was left by a node that was killed
             raise NodeDown(config=config) from None
         try:
@@ -75,30 +88,35 @@ async def each(config: Path, ask: Callable[[str, Any], Awaitable[T]]) -> dict[st
 
 
 async def drop(dsn: str, name: str) -> None:
-    """Remove the database and the role `name`, whoever is connected."""
+    """Remove the database `name` and its roles, whoever is connected."""
     connection = await asyncpg.connect(dsn)
     await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-    await connection.execute(f'DROP ROLE IF EXISTS "{name}"')
+    await connection.execute(f'DROP ROLE IF EXISTS "{name}", "{name}{OWNER}"')
     await connection.close()
 
 
 async def _create(connection: "asyncpg.Connection[asyncpg.Record]", name: str, word: str) -> None:
     """No transaction, as CREATE DATABASE allows none; the lock keeps two nodes' starts apart."""
     await connection.execute("SELECT pg_advisory_lock(hashtext('smartunion databases'))")
-    if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name):
-        await connection.execute(f'CREATE ROLE "{name}" LOGIN')
+    owner = name + OWNER
+    for role, kind in ((owner, "NOLOGIN"), (name, "LOGIN")):
+        if await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role):
+            continue
+        await connection.execute(f'CREATE ROLE "{role}" {kind}')
         if not await connection.fetchval(
             "SELECT rolsuper FROM pg_roles WHERE rolname = CURRENT_USER"
         ):
-            # Only a member may give a database to a role.
-            await connection.execute(f'GRANT "{name}" TO CURRENT_USER WITH SET TRUE')
+            # Only a member may give a database to a role, and end its sessions.
+            await connection.execute(f'GRANT "{role}" TO CURRENT_USER WITH SET TRUE')
+    await connection.execute(f'GRANT "{owner}" TO "{name}" WITH INHERIT FALSE, SET TRUE')
     await connection.execute(f"ALTER ROLE \"{name}\" PASSWORD '{word}'")
     if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
         await connection.execute(
-            f'CREATE DATABASE "{name}" OWNER "{name}" TEMPLATE template0 ENCODING \'UTF8\''
+            f'CREATE DATABASE "{name}" OWNER "{owner}" TEMPLATE template0 ENCODING \'UTF8\''
             " LC_COLLATE 'C' LC_CTYPE 'C'"
         )
     await connection.execute(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
+    await connection.execute(f'GRANT CONNECT, TEMPORARY ON DATABASE "{name}" TO "{name}"')
 
 
 def _dsn_of(dsn: str, name: str, password: str) -> str:

@@ -120,9 +120,10 @@ class Task:
 
 def _is_bug(error: BaseException) -> bool:
     """Whether a service ended for a reason that its operator cannot put right."""
-    from kit.config import CannotServe  # Here, because it loads all that a service needs.
+    from kit.config import CannotServe  # Here, because they load all that a service needs.
+    from kit.db import WallMissing
 
-    return not isinstance(error, Refusal | CannotServe)
+    return not isinstance(error, Refusal | CannotServe | WallMissing)
 
 
 def environment(settings: Mapping[str, Any]) -> dict[str, str]:

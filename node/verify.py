@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -313,7 +314,9 @@ class Recount:
     async def _connect(self, node: Node, kind: Kind) -> Any:
         key = (node.id, kind.service)
         if key not in self._connections:
-            self._connections[key] = await asyncpg.connect(node.postgres[kind.service])
+            dsn = node.postgres[kind.service]
+            owner = {"role": f"{urlsplit(dsn).username}_owner"}  # from whom nothing is kept
+            self._connections[key] = await asyncpg.connect(dsn, server_settings=owner)
         return self._connections[key]
 
     def compare(self, network: Sequence[Mapping[str, Any]]) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from kit.errors import Refusal
 from node import databases, engines, nats_server
+from tests.roles import on
 
 POSTGRES_DSN = os.environ.get("POSTGRES_DSN", "")
 NATS_URL = os.environ.get("NATS_URL", "")
@@ -51,32 +52,45 @@ async def _check_servers() -> None:
 async def postgres() -> AsyncIterator[str]:
     """The DSN of a role that may create roles and databases, which end with the session."""
     async with AsyncExitStack() as stack:
-        if POSTGRES_DSN:
-            yield await stack.enter_async_context(guest(POSTGRES_DSN))
-        else:
+        if not POSTGRES_DSN:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="smartunion-"))
-            yield await stack.enter_async_context(engines.postgres(Path(folder)))
+            own = await stack.enter_async_context(engines.postgres(Path(folder)))
+        yield await stack.enter_async_context(guest(POSTGRES_DSN or own))
 
 
 @asynccontextmanager
 async def guest(dsn: str) -> AsyncIterator[str]:
-    """A role on the server of others that reaches nothing of theirs and leaves nothing behind."""
+    """A role on the server of others that reaches nothing of theirs and leaves nothing behind, and
+    beside it the one that serves what it owns (`tests.roles.on`)."""
     name, password = f"smartunion_test_{secrets.token_hex(8)}", secrets.token_hex(16)
+    owner = name + databases.OWNER
     host = await databases.connect(dsn)
-    await host.execute(f"CREATE ROLE {name} LOGIN CREATEDB CREATEROLE PASSWORD '{password}'")
+    await host.execute(
+        f"""
+        CREATE ROLE {owner} LOGIN CREATEDB CREATEROLE PASSWORD '{password}';
+        CREATE ROLE {name} LOGIN PASSWORD '{password}';
+        GRANT {owner} TO {name} WITH INHERIT FALSE, SET TRUE
+        """
+    )
     parts = urlsplit(dsn)
     server = parts.netloc.rpartition("@")[2]
-    own = urlunsplit(parts._replace(netloc=f"{name}:{password}@{server}"))
+    own = urlunsplit(parts._replace(netloc=f"{owner}:{password}@{server}"))
     try:
         yield own
         await leave(own)
     finally:
-        await host.execute(f"DROP ROLE {name}")
+        await host.execute(f"DROP ROLE {owner}, {name}")
         await host.close()
 
 
 async def leave(dsn: str) -> None:
     """Drop every database and role that the role of `dsn` has made."""
+    server = await databases.connect(on(dsn, urlsplit(dsn).path[1:]))
+    await server.execute(  # by nobody else
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE usename = session_user AND pid <> pg_backend_pid()"
+    )
+    await server.close()
     guest = await databases.connect(dsn)
     for row in await guest.fetch(
         "SELECT datname FROM pg_database WHERE pg_has_role(datdba, 'USAGE')"

@@ -26,8 +26,8 @@ async def waiting(conn: Any, count: int) -> None:
     await conn.execute("SELECT pg_stat_clear_snapshot()")
     found = await conn.fetchval(
         """
-        SELECT count(*) FROM pg_stat_activity
-         WHERE datname = current_database() AND wait_event_type = 'Lock'
+        SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+         WHERE datname = current_database() AND NOT granted
         """
     )
     assert found == count

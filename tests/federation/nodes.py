@@ -20,6 +20,7 @@ from kit.ids import uuid7
 from kit.sealing import FileKeys, Keyring
 from kit.wire import CHANNEL_OPTIONS
 from node import databases, ports
+from node.databases import as_owner
 from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as benefits
 from services.benefits.config import Settings as BenefitsSettings
@@ -135,7 +136,7 @@ class Node:
 
     async def opened(self, sealed: bytes, place: str) -> str:
         """What its sync sealed for itself."""
-        conn = await asyncpg.connect(self.databases["sync"])
+        conn = await asyncpg.connect(as_owner(self.databases["sync"]))
         keyring = await Keyring.open(conn, FileKeys(self.folder / "secrets" / "data.key"))
         await conn.close()
         return keyring.node.open(sealed, place).decode()

@@ -7,7 +7,7 @@ import grpc
 
 from kit.audit import Act, acting, row_of
 from kit.chain import Fault, Head, link
-from kit.db import Database
+from kit.db import Database, as_owner
 from kit.wire import CHANNEL_OPTIONS
 from node.audit import check, kept_heads, read_heads
 from smartunion.event.v1 import access_pb2, access_pb2_grpc
@@ -64,6 +64,7 @@ async def test_a_trail_that_is_made_anew_or_cut_is_found_by_what_each_node_above
     assert "5 rows, whole, as" in await finding(city, held)
 
     async with city.things.pool.acquire() as conn, conn.transaction():
+        await as_owner(conn)
         await conn.execute("ALTER TABLE audit DISABLE TRIGGER USER")
         await conn.execute("UPDATE audit SET caller = 'officers/nobody' WHERE number = 4")
         head = Head(0, bytes(32))
@@ -80,6 +81,7 @@ async def test_a_trail_that_is_made_anew_or_cut_is_found_by_what_each_node_above
     assert "a row from 4 to 5 was changed" in await finding(city, held)
 
     async with city.things.pool.acquire() as conn, conn.transaction():
+        await as_owner(conn)
         await conn.execute("ALTER TABLE audit DISABLE TRIGGER USER")
         await conn.execute("DELETE FROM audit WHERE number > 3")
         await conn.execute(

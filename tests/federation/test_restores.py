@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import asyncpg
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -34,9 +35,9 @@ BOTH = ("things", "sync")
 
 
 async def copied(postgres: str, source: str, target: str, owner: str) -> None:
-    conn = await plain(postgres)
+    conn = await asyncpg.connect(postgres)
     await conn.execute(f'DROP DATABASE IF EXISTS "{target}" WITH (FORCE)')
-    await conn.execute(f'CREATE DATABASE "{target}" TEMPLATE "{source}" OWNER "{owner}"')
+    await conn.execute(f'CREATE DATABASE "{target}" TEMPLATE "{source}" OWNER "{owner}_owner"')
     await conn.close()
 
 

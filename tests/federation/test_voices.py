@@ -14,6 +14,7 @@ import pytest
 from kit import frames
 from kit.records import CERTIFICATE
 from kit.wire import CHANNEL_OPTIONS
+from node.databases import as_owner
 from node.proxy import Proxy
 from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2
@@ -79,7 +80,7 @@ def calling(node: Node) -> Any:
             )
             await channel.channel_ready()
             pool = await self.enter_async_context(
-                asyncpg.create_pool(settings.database_url, min_size=1, max_size=2)
+                asyncpg.create_pool(as_owner(settings.database_url), min_size=1, max_size=2)
             )
             return Counter(settings, channel, pool, "510104", "510105")
 
@@ -303,7 +304,7 @@ async def at_desk(node: Node) -> AsyncIterator[Desk]:
     settings = node.settings_of("membership")
     async with (
         grpc.aio.insecure_channel(settings.listen, options=CHANNEL_OPTIONS) as channel,
-        asyncpg.create_pool(settings.database_url, min_size=1, max_size=1) as pool,
+        asyncpg.create_pool(as_owner(settings.database_url), min_size=1, max_size=1) as pool,
     ):
         await channel.channel_ready()
         yield Desk(settings, MembershipServiceStub(channel), pool, node.code, 0, channel)

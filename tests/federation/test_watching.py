@@ -332,7 +332,7 @@ async def backup(postgres: str, node: Node, *, back: bool = False) -> None:
     source, target = (f"{name}_kept", name) if back else (name, f"{name}_kept")
     conn = await asyncpg.connect(postgres)
     await conn.execute(f'DROP DATABASE IF EXISTS "{target}" WITH (FORCE)')
-    await conn.execute(f'CREATE DATABASE "{target}" TEMPLATE "{source}" OWNER "{name}"')
+    await conn.execute(f'CREATE DATABASE "{target}" TEMPLATE "{source}" OWNER "{name}_owner"')
     await conn.close()
 
 

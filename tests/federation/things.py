@@ -16,6 +16,7 @@ from kit.log import Change, Outbox
 from kit.records import Kind
 from kit.server import Assembly, Parts
 from kit.tree import seeded
+from node.databases import as_owner
 from smartunion.membership.v1 import events_pb2, records_pb2
 
 
@@ -103,6 +104,6 @@ async def serve(
 
 
 async def plain(url: str) -> "asyncpg.Connection[Any]":
-    """A connection of a test's own."""
-    conn: asyncpg.Connection[Any] = await asyncpg.connect(url)
+    """A connection of a test's own, from which nothing is kept."""
+    conn: asyncpg.Connection[Any] = await asyncpg.connect(as_owner(url))
     return conn

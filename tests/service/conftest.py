@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
@@ -22,20 +21,17 @@ from kit.server import KIT_MIGRATIONS
 from kit.tree import seeded
 from kit.wire import CHANNEL_OPTIONS
 from node import ports
+from node.databases import as_owner
 from node.issuer import DevelopmentIssuer
 from services.membership import __main__ as service
 from services.membership.config import Settings
 from smartunion.membership.v1.membership_pb2_grpc import MembershipServiceStub
 from tests.eventually import eventually
+from tests.roles import on
 from tests.service.desk import OFFICER, Desk
 
 NUMBERS: defaultdict[str, "count[int]"] = defaultdict(count)
 """For each database: the numbers of the desks that have not been opened at it yet."""
-
-
-def on(dsn: str, database: str) -> str:
-    """The same server, another database."""
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{database}"))
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +91,7 @@ async def calling(settings: Settings) -> AsyncIterator[Desk]:
     number = next(NUMBERS[settings.database_url])
     async with (
         grpc.aio.insecure_channel(settings.listen, options=CHANNEL_OPTIONS) as channel,
-        asyncpg.create_pool(settings.database_url, min_size=1, max_size=2) as pool,
+        asyncpg.create_pool(as_owner(settings.database_url), min_size=1, max_size=2) as pool,
     ):
         street = await pool.fetchval(
             """

@@ -14,6 +14,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
+from kit import db
 from kit.authority import Role, is_within
 from kit.carrier import Carrier
 from kit.copies import Copies
@@ -25,6 +26,7 @@ from kit.records import group_hash, record_hash
 from kit.status import Refused, refused
 from kit.wire import CHANNEL_OPTIONS
 from node import ports
+from node.databases import as_owner
 from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as benefits
 from services.benefits.config import Settings as BenefitsSettings
@@ -55,8 +57,9 @@ from tests.builders import an_id_number, sha256
 from tests.callers import calling_as
 from tests.eventually import eventually
 from tests.offices import DEPUTY
+from tests.roles import on
 from tests.service.changes import NOT_ALONE, Changes
-from tests.service.conftest import make_settings, on
+from tests.service.conftest import make_settings
 
 SERVED: dict[str, list[tuple[Any, Any]]] = {
     "membership": [
@@ -192,7 +195,9 @@ async def node(
             for name, address in addresses.items()
         }
         pools = {
-            name: await stack.enter_async_context(asyncpg.create_pool(url, min_size=1, max_size=1))
+            name: await stack.enter_async_context(
+                asyncpg.create_pool(as_owner(url), min_size=1, max_size=1)
+            )
             for name, url in urls.items()
         }
         node = Node(settings, channels, pools)
@@ -410,6 +415,26 @@ AT_EACH: dict[str, Any] = {
     "notify": notify_pb2.ListNoticesRequest(parent="organizations/51"),
     "sync": sync_pb2.GetNetworkRequest(),
 }
+
+
+async def test_who_serves_owns_nothing_and_every_key_is_behind_a_wall(node: Node) -> None:
+    for name, settings in node.settings.items():
+        async with db.connect(settings.database_url, most=1) as pool:  # or WallMissing
+            rights = await pool.fetch(
+                """
+                SELECT table_name, privilege_type FROM information_schema.table_privileges
+                 WHERE grantee = current_user
+                   AND (table_name LIKE 'audit%' OR privilege_type NOT IN
+                        ('SELECT', 'INSERT', 'UPDATE', 'DELETE'))
+                """
+            )
+            for table in ("audit", "audit_heads"):
+                assert {one for found, one in rights if found == table} == {"SELECT", "INSERT"}
+            assert not {one for _, one in rights} - {"SELECT", "INSERT", "UPDATE", "DELETE"}, name
+            assert await pool.fetchval("SELECT row_security_active('data_keys')"), name
+            assert not await pool.fetch("SELECT FROM data_keys"), name
+            with db.reaching(db.everything):
+                assert len(await pool.fetch("SELECT FROM data_keys")) >= 2, name
 
 
 async def test_who_is_appointed_acts_at_every_service_until_dismissed(node: Node) -> None:

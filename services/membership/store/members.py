@@ -46,7 +46,10 @@ APPLICATION = f"""
 """
 MEMBER = f"""
     SELECT {STATED}, {PERSON}, certificate, approval_date, approval_number,
-           erase_time, erase_ground, record.personal
+           erase_time, erase_ground,
+           CASE WHEN record.origin <> $1 THEN (
+                SELECT personal FROM members_held shown
+                 WHERE shown.id = record.id AND shown.origin = record.origin) END AS personal
       FROM members record
       LEFT JOIN people person ON person.id = record.id AND record.origin = $1
       {WITH_KEY}

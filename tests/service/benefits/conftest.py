@@ -18,13 +18,14 @@ from kit.ids import uuid7
 from kit.server import KIT_MIGRATIONS
 from kit.wire import CHANNEL_OPTIONS
 from node import ports
+from node.databases import as_owner
 from node.issuer import DevelopmentIssuer
 from services.benefits import __main__ as service
 from services.benefits.config import Settings
 from tests.eventually import eventually
 from tests.offices import open_at
+from tests.roles import on
 from tests.service.benefits.counter import OFFICER, Counter
-from tests.service.conftest import on
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +90,7 @@ async def calling(settings: Settings) -> AsyncIterator[Counter]:
     """A counter at a service, whether somebody serves or not."""
     async with (
         grpc.aio.insecure_channel(settings.listen, options=CHANNEL_OPTIONS) as channel,
-        asyncpg.create_pool(settings.database_url, min_size=1, max_size=2) as pool,
+        asyncpg.create_pool(as_owner(settings.database_url), min_size=1, max_size=2) as pool,
     ):
         yield await Counter.open(settings, channel, pool)
 

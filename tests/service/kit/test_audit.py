@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -24,6 +25,7 @@ from kit.log import Publisher
 from kit.server import KIT_MIGRATIONS
 from node import databases, ports
 from node.audit import check, verify
+from node.databases import as_owner
 from node.problems import HeadsMalformed, NodeDown
 from smartunion.membership.v1 import membership_pb2
 from tests.eventually import eventually
@@ -77,16 +79,16 @@ class Trail:
     @asynccontextmanager
     async def forced(self) -> AsyncIterator[Any]:
         """What the owner of the table can do all the same; undone in the end."""
-        async with self.pool.acquire() as conn:
-            await conn.execute("CREATE TEMPORARY TABLE as_it_was AS SELECT * FROM audit")
-            head = await audit.head_of(conn)
-            await conn.execute("ALTER TABLE audit DISABLE TRIGGER USER")
-            yield conn
-            await conn.execute("TRUNCATE audit")
-            await conn.execute("INSERT INTO audit SELECT * FROM as_it_was")
-            await conn.execute("ALTER TABLE audit ENABLE TRIGGER USER")
-            await set_head(conn, head)
-            await conn.execute("DROP TABLE as_it_was")
+        conn = await asyncpg.connect(as_owner(self.url))
+        await conn.execute("CREATE TEMPORARY TABLE as_it_was AS SELECT * FROM audit")
+        head = await audit.head_of(conn)
+        await conn.execute("ALTER TABLE audit DISABLE TRIGGER USER")
+        yield conn
+        await conn.execute("TRUNCATE audit")
+        await conn.execute("INSERT INTO audit SELECT * FROM as_it_was")
+        await conn.execute("ALTER TABLE audit ENABLE TRIGGER USER")
+        await set_head(conn, head)
+        await conn.close()
 
 
 async def set_head(conn: Any, head: Head) -> None:
@@ -156,11 +158,26 @@ async def test_rows_wait_for_no_other_mutation(trail: Trail) -> None:
     assert await trail.finding() == ""
 
 
-async def test_a_service_cannot_change_what_it_has_recorded(trail: Trail) -> None:
+async def test_who_serves_may_not_rewrite_the_trail_and_its_owner_does_not_by_mistake(
+    trail: Trail,
+) -> None:
+    owner = await asyncpg.connect(as_owner(trail.url))
     for statement in ("UPDATE audit SET caller = ''", "DELETE FROM audit", "TRUNCATE audit",
                       "DELETE FROM audit_heads", "UPDATE audit_heads SET number = 0"):  # fmt: skip
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="only ever added"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
             await trail.pool.execute(statement)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="only ever added"):
+            await owner.execute(statement)
+    await owner.close()
+
+
+async def test_who_owns_the_tables_does_not_serve(postgres: str, trail: Trail) -> None:
+    path = urlsplit(trail.url).path
+    rights = urlunsplit(urlsplit(postgres)._replace(path=path))  # of whoever made the database
+    for url in (postgres, rights):
+        with pytest.raises(db.WallMissing, match="must not own the database"):
+            async with db.connect(url, KIT_MIGRATIONS):
+                pass
 
 
 EDIT = "UPDATE audit SET {column} = {value} WHERE number = 4"

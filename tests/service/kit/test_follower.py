@@ -15,7 +15,7 @@ from kit.follower import Follower
 from kit.server import KIT_MIGRATIONS
 from smartunion.event.v1 import log_pb2
 from tests.eventually import eventually
-from tests.service.conftest import on
+from tests.roles import on
 from tests.service.desk import Desk
 
 

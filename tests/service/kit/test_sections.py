@@ -49,6 +49,7 @@ def line(change: Change, *, number: int = 1, bare: bool = False) -> Line:
 @pytest.fixture
 async def pool(postgres: str) -> AsyncIterator[db.Pool]:
     url = await databases.create(postgres, f"sections_{uuid4().hex}", password="test")
+    db.reach.set(db.everything)
     async with db.connect(url, KIT_MIGRATIONS, membership.MIGRATIONS) as pool:
         yield pool
 
@@ -65,7 +66,7 @@ async def apply(copies: Copies, pool: db.Pool, lines: Sequence[Line]) -> None:
 
 
 async def held(pool: db.Pool) -> dict[UUID, bytes]:
-    rows = await pool.fetch("SELECT id, personal FROM members")
+    rows = await pool.fetch("SELECT id, personal FROM members_held")
     return {row["id"]: row["personal"] for row in rows}
 
 
@@ -129,7 +130,7 @@ async def test_a_section_that_is_altered_in_a_table_is_found(pool: db.Pool, copi
     await copies._hold_to("views/1", SHOWN)
     changed = member("赫连勃勃")
     await apply(copies, pool, [line(changed)])
-    await pool.execute("UPDATE members SET personal = personal || 'x'")
+    await pool.execute("UPDATE members_held SET personal = personal || 'x'")
     async with pool.acquire() as conn:
         found = await proofs.recount(conn, (MEMBERS,), BELOW, "records", range(256))
     assert found.altered == {"members": [changed.id]}

@@ -7,6 +7,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from kit.db import EVERYTHING
 from kit.ids import uuid7
 from kit.sealing import FileKeys, KeyAway, Keyring, rewrap
 from services.membership.config import Settings
@@ -85,7 +86,9 @@ async def test_a_key_is_retired_after_those_who_use_it_and_is_used_no_more(
     slow = await Keyring.open(desk.pool, FileKeys(settings.secrets / "data.key"))
     late = await Keyring.open(desk.pool, FileKeys(settings.secrets / "data.key"))
     early, after = slow.make(uuid7()), late.make(uuid7())
-    conn, other = [await asyncpg.connect(settings.database_url) for _ in range(2)]
+    conn, other = [
+        await asyncpg.connect(settings.database_url, server_settings=EVERYTHING) for _ in range(2)
+    ]
     async with conn.transaction():
         await slow.add(conn, [early[1]])
         provider = add_key(settings)

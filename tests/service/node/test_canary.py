@@ -17,6 +17,7 @@ import grpc
 import pytest
 
 from kit import frames
+from node.databases import as_owner
 from node.network import NODE_UP, Node, Seat
 from node.services import OFFICERS, is_healthy
 from smartunion.benefits.v1 import benefits_pb2, benefits_pb2_grpc
@@ -259,7 +260,7 @@ def in_files(folder: Path) -> Iterable[str]:
 async def in_tables(dsn: str) -> list[str]:
     """The tables of a database in which a needle stands, however their values are packed."""
     found = []
-    conn = await asyncpg.connect(dsn)
+    conn = await asyncpg.connect(as_owner(dsn))
     for (table,) in await conn.fetch(
         """
         SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables
@@ -276,7 +277,7 @@ async def in_tables(dsn: str) -> list[str]:
 
 async def in_frames(dsn: str) -> list[str]:
     """The frames in which a needle stands, unpacked."""
-    conn = await asyncpg.connect(dsn)
+    conn = await asyncpg.connect(as_owner(dsn))
     rows = await conn.fetch("SELECT body FROM frames")
     await conn.close()
     assert rows
@@ -294,7 +295,7 @@ async def settled(house: House) -> None:
     for service in ("membership", "benefits", "notify"):
 
         async def numbered(dsn: str = dsns[service]) -> None:
-            conn = await asyncpg.connect(dsn)
+            conn = await asyncpg.connect(as_owner(dsn))
             waiting = await conn.fetchval("SELECT count(*) FROM outbox")
             await conn.close()
             assert not waiting
@@ -331,7 +332,7 @@ async def test_nobody_is_found_in_any_file_table_frame_log_or_error(house: House
 async def test_whoever_stands_there_in_clear_is_found(house: House) -> None:
     """So the search above can fail, also where PostgreSQL has compressed a value."""
     dsn = house.node.facts["postgres"]["membership"]
-    conn = await asyncpg.connect(dsn)
+    conn = await asyncpg.connect(as_owner(dsn))
     await conn.execute("CREATE TABLE canary (cell text, bytes bytea)")
     await conn.execute("INSERT INTO canary VALUES (repeat('x', 9000) || $1, '')", NAME)
     assert await in_tables(dsn) == [f"public.canary: {NAME}"]

@@ -13,6 +13,7 @@ import nats
 import pytest
 
 from node import engines
+from node.databases import as_owner
 from node.services import is_healthy
 from tests.conftest import NATS_URL
 from tests.service.node.nodes import Node, a_node, eventually, lives, refusal
@@ -81,7 +82,7 @@ async def test_what_is_killed_comes_back_where_it_was(node: Node) -> None:
 async def test_a_killed_node_leaves_nothing_behind_and_keeps_its_data(tmp_path: Path) -> None:
     async with a_node(tmp_path, "--processes") as node:
         before = node.endpoints
-        connection = await asyncpg.connect(before["postgres"]["membership"])
+        connection = await asyncpg.connect(as_owner(before["postgres"]["membership"]))
         await connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
         connection.terminate()
         pids = [node.pid(part) for part in PARTS]
@@ -96,7 +97,7 @@ async def test_a_killed_node_leaves_nothing_behind_and_keeps_its_data(tmp_path: 
     async with a_node(tmp_path) as node:
         fresh: dict[str, Any] = {"pids": {}, "tokens": {}}
         assert {**node.endpoints, **fresh} == {**before, **fresh}
-        connection = await asyncpg.connect(before["postgres"]["membership"])
+        connection = await asyncpg.connect(as_owner(before["postgres"]["membership"]))
         assert await connection.fetchval("SELECT number FROM kept") == 7
         await connection.close()
 

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from node import databases, engines
+from node.databases import as_owner
 from node.problems import DatabaseTooOld
 from tests.service.node.nodes import refusal
 
@@ -62,7 +63,7 @@ async def test_a_role_that_may_only_create_is_enough(tmp_path: Path) -> None:
         limited = dsn.replace(dsn.partition("//")[2].partition("@")[0], "ops:ops")
         for _ in range(2):  # Again does no harm.
             service = await databases.create(limited, "membership", password="pass")
-        connection = await asyncpg.connect(service)
+        connection = await asyncpg.connect(as_owner(service))
         await connection.execute("CREATE TABLE members (name text)")
         await connection.close()
 

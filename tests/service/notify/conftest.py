@@ -18,12 +18,13 @@ from kit.server import KIT_MIGRATIONS
 from kit.tree import seeded
 from kit.wire import CHANNEL_OPTIONS
 from node import ports
+from node.databases import as_owner
 from node.issuer import DevelopmentIssuer
 from services.notify import __main__ as service
 from services.notify.config import Settings
 from tests.eventually import eventually
 from tests.offices import open_at
-from tests.service.conftest import on
+from tests.roles import on
 from tests.service.notify.counter import OFFICER, Counter
 
 NUMBERS = count(1)
@@ -84,7 +85,7 @@ async def calling(settings: Settings) -> AsyncIterator[Counter]:
     """A counter with a county of its own; whether somebody serves is another matter."""
     async with (
         grpc.aio.insecure_channel(settings.listen, options=CHANNEL_OPTIONS) as channel,
-        asyncpg.create_pool(settings.database_url, min_size=1, max_size=2) as pool,
+        asyncpg.create_pool(as_owner(settings.database_url), min_size=1, max_size=2) as pool,
     ):
         streets = await pool.fetch(
             """

@@ -8,12 +8,14 @@ from uuid import UUID, uuid4
 import grpc
 import pytest
 
+from kit.authority import Role, Scope
 from kit.sealing import FileKeys, Keyring
 from services.notify.domain.voices import commitment_to
 from services.notify.store.voices import Keys, Voices
 from smartunion.notify.v1 import notify_pb2 as pb
 from smartunion.notify.v1.records_pb2 import PublicVoice
 from tests.eventually import eventually, waiting
+from tests.offices import appoint
 from tests.service.notify.counter import HOME, OFFICER, Counter
 
 WORDS = "  工资三个月没发！\n\t请工会帮忙 — “谢谢” 👷\r\n"
@@ -80,6 +82,28 @@ async def left(notify: Counter, member: str) -> tuple[int, int]:
     keys = "SELECT count(wrapped) FROM data_keys WHERE id = $1"
     of = UUID(member[8:])
     return await notify.pool.fetchval(count, of), await notify.pool.fetchval(keys, of)
+
+
+async def test_a_method_that_forgets_its_scope_tells_nobody_else_what_a_voice_says(
+    notify: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice, sibling = await notify.raise_(WORDS, by=await notify.member()), f"officers/{uuid4()}"
+    async with notify.pool.acquire() as conn:
+        await appoint(conn, notify.settings.node, sibling, notify.other_code, Role.RIGHTS)
+    asked = pb.GetVoiceRequest(name=voice.name)
+
+    async def outside() -> None:
+        assert (await notify.refusal(asked, by=sibling)).reason == "OUTSIDE_SCOPE"
+
+    await eventually(outside)
+
+    def forget(scope: Scope, path: str | None) -> None:
+        scope.decided[""] = ""
+
+    monkeypatch.setattr(Scope, "check", forget)
+    assert (await notify.ask(asked)).text == WORDS
+    shown = await notify.ask(asked, by=sibling)
+    assert shown.name == voice.name and not shown.text
 
 
 async def test_what_a_voice_says_stands_nowhere_in_clear_text(notify: Counter) -> None:

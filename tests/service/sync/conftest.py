@@ -33,7 +33,8 @@ async def pool(postgres: str) -> AsyncIterator[db.Pool]:
 @pytest.fixture
 async def means(pool: db.Pool, tmp_path: Path) -> Means:
     (tmp_path / "data.key").write_text("00" * 32)
-    keyring = await Keyring.open(pool, FileKeys(tmp_path / "data.key"))
+    with db.reaching(db.everything):
+        keyring = await Keyring.open(pool, FileKeys(tmp_path / "data.key"))
     return Means(pool=pool, keyring=keyring, own=OWN, signer=KEY, services=("things",))
 
 
