@@ -233,6 +233,9 @@ class Scope:
     """The path of the node's own organisation."""
     decided: dict[str, str] = field(default_factory=dict)
     """By path for which the permission was found to be held, the office that decided."""
+    reached: Sequence[str] | None = None
+    """The paths that a session of the database sees, once one was taken for the call.  Beyond them
+    nothing is decided: an office that came since would act on people whom that does not see."""
 
     def check(self, path: str | None) -> None:
         """Raises OutsideScope unless the permission is held for the organisation at a path; None:
@@ -297,10 +300,17 @@ class Scope:
 
     def _decide(self, path: str) -> bool:
         """Whether the permission is held for an organisation; by which office, is noted."""
+        if self.reached is not None and not any(is_within(path, one) for one in self.reached):
+            return False
         office = decide(self.offices(), self.permission, path, at=self.clock())
         if office:
             self.decided[path] = office.name
         return office is not None
+
+    def reach(self) -> list[str]:
+        """How far a session of the database sees that is taken now: see `kit.db.reach`."""
+        self.reached = self.paths()
+        return [f"{path}." for path in self.reached]
 
     def confirm(self) -> None:
         """Before each message of a call that lasts: what was decided must still hold.  Raises

@@ -50,9 +50,9 @@ class WallMissing(Exception):
 
     def __init__(self, *, role: str, owner: str) -> None:
         super().__init__(
-            f"the role {role} must not own the database or its tables, have the rights of {owner}, "
-            f"who does, or be a superuser, and must be able to become {owner}: see `The roles in "
-            "PostgreSQL` in deploy/README.md"
+            f"the role {role} must not own the database or its tables, or have the rights of "
+            f"{owner}, who does; it must be able to become {owner}; and neither may be a superuser "
+            "or pass by row-level security: see `The roles in PostgreSQL` in deploy/README.md"
         )
 
 
@@ -135,7 +135,8 @@ async def connect(url: str, *folders: Path, most: int = 10) -> AsyncIterator[Poo
     Raises:
         WallMissing: if the role of `url` may do what only the owner of the tables may.
     """
-    conn = await asyncpg.connect(url)
+    # A pooler that mixes sessions refuses the setting, and so keeps the service from starting.
+    conn = await asyncpg.connect(url, server_settings=EVERYTHING)
     try:
         await _check_role(conn)
         for folder in folders:
@@ -179,11 +180,13 @@ async def _check_role(conn: Connection) -> None:
     """Raises WallMissing unless who serves works with no more than what migrations grant it."""
     found: Any = await conn.fetchrow(
         f"""
-        SELECT session_user, {OWNER}, rolsuper OR rolbypassrls OR pg_has_role(datdba, 'USAGE')
+        SELECT session_user, {OWNER}, pg_has_role(datdba, 'USAGE')
+               OR EXISTS (SELECT FROM pg_roles WHERE (rolsuper OR rolbypassrls)
+                                                 AND (oid = datdba OR rolname = session_user))
                OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace
                                                  AND pg_has_role(relowner, 'USAGE')),
                pg_has_role(datdba, 'SET')
-          FROM {HERE}, pg_roles WHERE rolname = session_user
+          FROM {HERE}
         """
     )
     role, owner, free, able = found

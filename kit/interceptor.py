@@ -214,7 +214,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
 def _reach_of(name: str, rule: Rule, guarded: Scope | None) -> Callable[[], Sequence[str]]:
     """How far a call reaches in the database: see `kit.db.reach`."""
     if guarded:
-        return lambda: [f"{path}." for path in guarded.paths()]
+        return guarded.reach
     if rule.access in (access_pb2.SERVICE, access_pb2.NODE):
         return everything
     return lambda: [name] if name else []

@@ -148,3 +148,19 @@ def test_what_belongs_to_the_node_asks_for_an_office_at_the_node_or_above() -> N
                 door.admit("officers/a", rule)
         with pytest.raises(NoOffice):
             door.admit("officers/b", rule)
+
+
+def test_an_office_that_comes_while_a_call_waits_counts_from_the_next_session_on() -> None:
+    def office(path: str) -> Office:
+        return Office(id=UUID(int=1), holder="officers/a", role=Role.CHAIR, path=path,
+                      begin_time=NOON, end_time=None)  # fmt: skip
+
+    held = [office("0.51")]
+    scope = a_scope(held, "member.read")
+    assert scope.reach() == ["0.51."]
+    held.append(office("0.52"))
+    scope.check("0.51.5101")
+    with pytest.raises(OutsideScope):
+        scope.check("0.52.5201")
+    assert scope.reach() == ["0.51.", "0.52."]
+    scope.check("0.52.5201")
