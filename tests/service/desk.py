@@ -134,7 +134,7 @@ class Desk:
 
     async def ended(self, roster: pb.Roster) -> pb.Roster:
         """The roster when its check or its import has ended."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             return [seen async for seen in self.watch(roster)][-1]
 
     async def check(self, content: bytes, *, parent: str = "") -> pb.Roster:
