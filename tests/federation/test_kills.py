@@ -36,7 +36,7 @@ async def network() -> AsyncIterator[World]:
         yield made
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 async def test_nothing_acknowledged_is_lost_when_six_processes_are_killed_during_an_import(
     network: World,
 ) -> None:
