@@ -12,7 +12,7 @@ from kit.ids import uuid7
 from kit.sealing import FileKeys, KeyAway, Keyring, rewrap
 from services.membership.config import Settings
 from smartunion.membership.v1 import membership_pb2 as pb
-from tests.eventually import eventually
+from tests.eventually import eventually, waiting
 from tests.service.conftest import serving
 from tests.service.desk import Desk
 
@@ -112,6 +112,29 @@ async def test_a_key_is_retired_after_those_who_use_it_and_is_used_no_more(
     for row, (sealer, _) in zip(rows, (early, after), strict=True):
         assert late.sealer(row).open(sealer.seal(b"x", "here"), "here") == b"x"
     await conn.close()
+
+
+async def test_a_key_that_is_destroyed_while_all_are_wrapped_anew_stays_destroyed(
+    unserved: Desk,
+) -> None:
+    settings = unserved.settings
+    async with serving(settings):
+        pass  # Makes the keys that every service has.
+    keyring = await Keyring.open(unserved.pool, FileKeys(settings.secrets / "data.key"))
+    _, row = keyring.make(uuid7())
+    conn, other = [
+        await asyncpg.connect(settings.database_url, server_settings=EVERYTHING) for _ in range(2)
+    ]
+    await keyring.add(conn, [row])
+    async with conn.transaction():
+        await keyring.destroy(conn, [row.id])
+        task = asyncio.create_task(rewrap(other, add_key(settings)))
+        await eventually(lambda: waiting(conn, 1))
+    await task
+    gone = "SELECT kek IS NULL AND wrapped IS NULL FROM data_keys WHERE id = $1"
+    assert await conn.fetchval(gone, row.id)
+    for one in (conn, other):
+        await one.close()
 
 
 async def test_a_service_that_starts_with_an_older_file_does_not_bring_a_key_back(
