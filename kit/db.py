@@ -129,7 +129,7 @@ class Database(Generic[S]):
 
 
 @asynccontextmanager
-async def connect(url: str, *folders: Path, most: int = 10) -> AsyncIterator[Pool]:
+async def connect(url: str, *folders: Path) -> AsyncIterator[Pool]:
     """A pool on a database that has been brought up to date with the migrations of `folders`.
 
     Raises:
@@ -144,7 +144,7 @@ async def connect(url: str, *folders: Path, most: int = 10) -> AsyncIterator[Poo
     finally:
         await conn.close()
     async with asyncpg.create_pool(
-        url, min_size=1, max_size=most, connection_class=Session, setup=_as_who_calls
+        url, min_size=1, max_size=10, connection_class=Session, setup=_as_who_calls
     ) as pool:
         yield pool
 

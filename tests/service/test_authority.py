@@ -419,7 +419,7 @@ AT_EACH: dict[str, Any] = {
 
 async def test_who_serves_owns_nothing_and_every_key_is_behind_a_wall(node: Node) -> None:
     for name, settings in node.settings.items():
-        async with db.connect(settings.database_url, most=1) as pool:  # or WallMissing
+        async with db.connect(settings.database_url) as pool:  # or WallMissing
             rights = await pool.fetch(
                 """
                 SELECT table_name, privilege_type FROM information_schema.table_privileges

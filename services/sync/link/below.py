@@ -22,7 +22,7 @@ from nats.js.api import ConsumerConfig, StreamConfig
 
 from kit import accounts
 from kit.carrier import FAILURES, Carrier, waited
-from kit.db import EVERYTHING, PASSING, Connection
+from kit.db import PASSING, Connection
 from kit.frames import FrameBroken
 from services.sync.domain.nodes import Node
 from services.sync.domain.watching import EventFilter, Subscriber, is_type
@@ -65,7 +65,7 @@ class Numbering:
         """Until cancelled.  What passes by itself is survived by beginning again."""
         while True:
             try:
-                conn = await asyncpg.connect(self._url, server_settings=EVERYTHING)
+                conn = await asyncpg.connect(self._url)
                 try:
                     await self._follow(conn)
                 finally:

@@ -364,6 +364,31 @@ async def test_a_phone_number_does_not_come_back_with_an_approval_on_its_way(
     assert not (await membership.ask(reveal((await approving).member))).phone
 
 
+@pytest.mark.parametrize("by_roster", [True, False])
+async def test_a_phone_number_does_not_come_back_with_who_comes_again_meanwhile(
+    membership: Desk, mine: Mine, by_roster: bool
+) -> None:
+    """Who has left and comes by a roster or an application withdraws before they are there."""
+    member, _ = await member_of(membership, 1)
+    await membership.ask(pb.EndMembershipRequest(name=member))
+    checked = await membership.check(a_roster(membership.member_rows([1])))
+
+    async def come() -> str:
+        if not by_roster:
+            return (await membership.apply(1)).name
+        return (await membership.rows(await membership.commit(checked)))[0].record
+
+    async with membership.pool.acquire() as conn, conn.transaction():
+        await conn.execute("LOCK TABLE members, applications IN SHARE MODE")
+        coming = asyncio.create_task(come())
+        await eventually(partial(waiting, conn, 1))
+        request = privacy_pb2.WithdrawConsentRequest(use="contact")
+        withdrawing = asyncio.create_task(mine.ask(request, by=member))
+        await eventually(partial(waiting, conn, 2))
+    await withdrawing
+    assert not (await membership.ask(reveal(await coming))).phone
+
+
 async def test_consent_is_given_to_the_text_in_force_and_taken_back_and_all_of_it_stays(
     membership: Desk, mine: Mine
 ) -> None:

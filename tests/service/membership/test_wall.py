@@ -74,7 +74,7 @@ async def wall(membership: Desk) -> AsyncIterator[Wall]:
     [row] = await desk.rows(await desk.bring(a_roster(desk.member_rows([5]))))
     names = here.name, there.name, admitted.member, row.record
     people = [UUID(name.partition("/")[2]) for name in names]
-    async with db.connect(desk.settings.database_url, most=2) as pool:
+    async with db.connect(desk.settings.database_url) as pool:
         yield Wall(pool, keyring, street, *people)
 
 
