@@ -132,7 +132,8 @@ class Story:
                 )
             rate = total / (time.monotonic() - began)
             facts |= {"people": total, "people_a_second": round(rate)}
-            self._report.say(f"{total:,} admitted, {rate:,.0f} a second")
+            told = f"{total:,} checked, committed by another officer, admitted"
+            self._report.say(f"{told}: {rate:,.0f} a second")
 
     async def _import_at(self, code: str, count: int, bars: Progress) -> None:
         node = self._network.nodes[code]
