@@ -10,12 +10,14 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import nats.errors
 import pytest
 
 from kit.errors import Refusal
+from kit.telemetry import TextFormatter
 from node import databases, engines, nats_server
 from tests.roles import on
 
@@ -23,6 +25,12 @@ POSTGRES_DSN = os.environ.get("POSTGRES_DSN", "")
 NATS_URL = os.environ.get("NATS_URL", "")
 CLIENTS = 200
 """Connections that two processes of tests, with three nodes each, may come to hold."""
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What is logged in a test that fails is printed as a node prints it, with its facts."""
+    logged: Any = session.config.pluginmanager.get_plugin("logging-plugin")
+    logged.report_handler.setFormatter(TextFormatter("test"))
 
 
 def pytest_configure() -> None:

@@ -41,11 +41,11 @@ class Line:
                 if task.done():
                     raise RuntimeError(f"{name} of {node.code} ended") from task.exception()
 
-    async def shown(self) -> dict[str, dict[str, str]]:
+    async def shown(self, code: str = "5101") -> dict[str, dict[str, str]]:
         """What each node that answers shows of the city, for a failure to print."""
         found = {}
         for node in self.all:
-            city = (await node.network()).get("5101")
+            city = (await node.network()).get(code)
             found[node.code] = {
                 f"{stream.service}/{stream.proof.channel}": f"head {stream.head} {stream.proof}"
                 for stream in (city.streams if city else ())

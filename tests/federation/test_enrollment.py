@@ -21,10 +21,10 @@ from node.issuer import NAME
 from services.sync.domain.nodes import fingerprint as fingerprint_of
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import frame_pb2, sync_pb2
-from tests.eventually import eventually
+from tests.eventually import eventually, waiting
 from tests.federation import nodes
 from tests.federation.conftest import Line
-from tests.federation.nodes import Node
+from tests.federation.nodes import Node, plain
 from tests.federation.test_upward import proved
 
 
@@ -83,6 +83,14 @@ async def enroll(node: Node, asked: sync_pb2.EnrollRequest) -> sync_pb2.EnrollRe
         return await stub.Enroll(asked)
 
 
+async def confirmed(node: Node, name: str, fingerprint: str) -> sync_pb2.Node:
+    async with node.sync_stub() as stub:
+        return await stub.ConfirmEnrollment(
+            sync_pb2.ConfirmEnrollmentRequest(name=name, fingerprint=fingerprint),
+            metadata=node.token(),
+        )
+
+
 async def test_an_invitation_is_for_a_place_below_and_for_a_time(line: Line) -> None:
     assert await reason(invite(line.province, "5")) == "ORGANIZATION_CODE_INVALID"
     assert await reason(invite(line.province, "6101")) == "ORGANIZATION_NOT_BELOW"
@@ -125,6 +133,33 @@ async def test_an_invitation_lets_one_node_in_with_the_keys_it_showed_first(line
     assert await reason(enroll(line.province, other_key)) == "INVITATION_INVALID"
 
 
+async def test_a_child_whose_record_comes_back_meanwhile_is_confirmed_once(line: Line) -> None:
+    """After a restore the parent has what was announced, and hands it back at any moment."""
+    asked = request((await invite(line.province, "5107")).token)
+    await enroll(line.province, asked)
+    child = UUID(asked.node.name.removeprefix("nodes/"))
+    conn = await plain(line.province.databases["sync"])
+    back = conn.transaction()
+    await back.start()
+    await conn.execute(
+        """
+        INSERT INTO nodes (origin, id, owner_epoch, version, hash, public, parent,
+                           organization_code, display_name, level, public_key, certificate)
+        SELECT $1, $2, 1, 1, hash, public, $1, '5107', '', 'city', $3, '' FROM nodes LIMIT 1
+        """,
+        line.province.id, child, asked.public_key,
+    )  # fmt: skip
+    call = confirmed(line.province, asked.node.name, fingerprint_of(asked.public_key))
+    confirming = asyncio.create_task(call)
+    await eventually(partial(waiting, conn, 1))
+    await back.commit()
+    await confirming
+    assert not await conn.fetchval("SELECT EXISTS (SELECT FROM outbox WHERE id = $1)", child)
+    await conn.execute("DELETE FROM nodes WHERE id = $1", child)
+    await conn.close()
+    assert (await enroll(line.province, asked)).confirmed
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -144,13 +179,7 @@ async def test_only_the_fingerprint_that_people_compared_is_admitted(line: Line)
     asked = request(token)
     await enroll(line.province, asked)
 
-    async def confirm(name: str, fingerprint: str) -> sync_pb2.Node:
-        async with line.province.sync_stub() as stub:
-            return await stub.ConfirmEnrollment(
-                sync_pb2.ConfirmEnrollmentRequest(name=name, fingerprint=fingerprint),
-                metadata=line.province.token(),
-            )
-
+    confirm = partial(confirmed, line.province)
     assert await reason(confirm(f"nodes/{uuid4()}", "")) == "ENROLLMENT_NOT_FOUND"
     assert await reason(confirm(asked.node.name, "0000:1111")) == "FINGERPRINT_DIFFERENT"
     right = f"{fingerprint_of(asked.public_key).upper()} "

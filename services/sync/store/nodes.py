@@ -21,23 +21,20 @@ class Nodes:
         rows = await self._conn.fetch(f"SELECT {NODE} FROM nodes WHERE origin = parent")
         return [Node(**row) for row in rows]
 
-    async def knows(self, node: UUID, *, origin: UUID) -> bool:
-        """Whether a node's record is written already, by `origin`."""
-        found: bool = await self._conn.fetchval(
-            "SELECT EXISTS (SELECT FROM nodes WHERE id = $1 AND origin = $2)", node, origin
-        )
-        return found
-
-    async def add(self, change: Change, node: Node, *, origin: UUID) -> None:
-        await self._conn.execute(
-            f"""
-            INSERT INTO nodes (origin, owner_epoch, version, hash, public, {NODE})
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-            """,
-            origin, change.owner_epoch, change.version, change.hash, change.public, node.id,
-            node.parent,
-            node.organization_code, node.display_name, node.level, node.public_key,
-            node.certificate,
+    async def add(self, change: Change, node: Node, *, origin: UUID) -> bool:
+        """Write a node's record, unless `origin` has one: it may come back from the parent at the
+        same moment, after a restore.  Whether it was written."""
+        return bool(
+            await self._conn.fetchval(
+                f"""
+                INSERT INTO nodes (origin, owner_epoch, version, hash, public, {NODE})
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                ON CONFLICT DO NOTHING RETURNING true
+                """,
+                origin, change.owner_epoch, change.version, change.hash, change.public, node.id,
+                node.parent, node.organization_code, node.display_name, node.level,
+                node.public_key, node.certificate,
+            )
         )  # fmt: skip
 
     async def certificate(self, node: UUID, *, origin: UUID) -> bytes:

@@ -128,9 +128,8 @@ class Enrollments:
             await store.enrollments.admit(
                 node, token=token, token_hash=_hash(token), user_jwt=user_jwt
             )
-            if not await store.nodes.knows(node, origin=self._means.own.id):
-                change = joined(child, at=self._means.clock())
-                await store.nodes.add(change, child, origin=self._means.own.id)
+            change = joined(child, at=self._means.clock())
+            if await store.nodes.add(change, child, origin=self._means.own.id):
                 await store.outbox.put(change)
         self._means.committed()
         return child
