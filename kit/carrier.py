@@ -1,7 +1,7 @@
 """The carrier: NATS.  It may lose, repeat and reorder, and nothing depends on its state.
 
-It brings heads (`head.{service}.{channel}`: the number of the newest entry) to readers, who then
-read the log; and the events themselves to whoever subscribes to the node's stream EVENTS.
+It brings heads (`head.{service}.{channel}`: the number of the newest entry) to the replicas in
+which readers wait; and the events themselves to whoever subscribes to the node's stream EVENTS.
 """
 
 import asyncio
@@ -9,6 +9,8 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -22,10 +24,13 @@ from nats.js.api import StreamConfig
 EVENTS = StreamConfig(name="EVENTS", subjects=["smartunion.>", "head.>"], max_age=3600)
 """The node's own stream: events by their type, and heads.  Kept for an hour, in seconds."""
 
-SILENCE = 3.0
-"""Seconds without a head after which a reader looks for itself."""
-ALONE = 0.25
-"""The same while there is no carrier."""
+WAIT = 1.0
+"""Seconds that a reader waits in its call for something to read: a head may be lost, so it asks
+again."""
+UNHURRIED = 0.05
+"""Seconds between two calls of a reader that found nothing."""
+ENDLESS = 2**63
+"""More than any head."""
 
 ATTEMPT, CLOSING = 10.0, 1.0
 """Seconds for a connection to come to be, and to end: after a handshake that failed, nats-py waits
@@ -77,13 +82,39 @@ async def close(client: Client) -> None:
             await client.close()
 
 
+@dataclass(slots=True)
+class Tail:
+    """How far something goes, as far as this process knows, and who waits for it to go further."""
+
+    head: int = 0
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def move(self, head: int) -> None:
+        """Say what it is now; less than before, if the database was restored."""
+        if head != self.head:
+            self.head = head
+            moved, self._moved = self._moved, asyncio.Event()
+            moved.set()
+
+    async def passed(self, number: int, seconds: float) -> bool:
+        """Wait until it has moved, unless it is beyond a number already, but not longer than so
+        many seconds; whether it had."""
+        if self.head > number:
+            return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._moved.wait()
+        return False
+
+
 class Carrier:
     """The node's NATS, as far as it is there.  Without one, everything works, slower."""
 
     def __init__(self, url: str = "", creds: str = "", ca: str = "") -> None:
         self._url, self._creds, self._ca = url, creds, ca
         self._client: Client | None = None
-        self._wakers: dict[str, list[asyncio.Event]] = {}
+        self._tails: dict[str, Tail] = {}
+        self._draining = False
         self._answers: dict[str, Callable[[Msg], Awaitable[None]]] = {}
         self._waiting: dict[tuple[str, str], tuple[int, UUID, list[Any]]] = {}
         self._something = asyncio.Event()
@@ -96,7 +127,7 @@ class Carrier:
         self._client = await dial(self._url, self._ca, **options)
         try:
             await self._make_stream(self._client)
-            for subject in self._wakers:
+            for subject in self._tails:
                 await self._client.subscribe(subject, cb=self._on_head)
             for subject, answer in self._answers.items():
                 await self._client.subscribe(subject, queue="sync", cb=answer)
@@ -115,30 +146,37 @@ class Carrier:
     def announce(
         self, service: str, channel: str, head: int, run: UUID | None, rows: list[Any]
     ) -> None:
-        """Publish a head, and the events of `rows` before it, soon and without waiting."""
+        """Tell a head to those who wait here; publish it, and the events of `rows` before it, soon
+        and without waiting."""
+        self._move(f"head.{service}.{channel}", head)
         _, _, pending = self._waiting.get((service, channel), (0, None, []))
         if len(pending) > 5_000:
             pending = []  # subscribers with a gap read the log
         self._waiting[service, channel] = (head, run or UUID(int=0), pending + rows)
         self._something.set()
 
-    def waker(self, service: str, channel: str) -> asyncio.Event:
-        """An event that is set at every head of that log.  Before `run`."""
-        event = asyncio.Event()
-        self._wakers.setdefault(f"head.{service}.{channel}", []).append(event)
-        return event
+    def tail(self, service: str, channel: str) -> Tail:
+        """How far a log goes, by what this process and its replicas announce.  Before `run`."""
+        return self._tails.setdefault(f"head.{service}.{channel}", Tail())
 
-    async def heard(self, waker: asyncio.Event) -> bool:
-        """Wait for a head, but not for ever; whether there was one."""
-        return await waited(waker, SILENCE if self.client else ALONE)
+    async def drain(self, stop: asyncio.Event) -> None:
+        """Keep nobody waiting any more once `stop` is set."""
+        await stop.wait()
+        for subject in self._tails:
+            self._move(subject, ENDLESS)
+        self._draining = True
 
     def serve(self, subject: str, answer: Callable[[Msg], Awaitable[None]]) -> None:
         """Answer requests on a subject, one replica each.  Before `run`."""
         self._answers[subject] = answer
 
+    def _move(self, subject: str, head: int) -> None:
+        if subject in self._tails and not self._draining:
+            self._tails[subject].move(head)
+
     async def _on_head(self, msg: Msg) -> None:
-        for event in self._wakers[msg.subject]:
-            event.set()
+        with suppress(ValueError):  # anybody at this NATS can publish nonsense
+            self._move(msg.subject, int(msg.data))
 
     async def _publish(self) -> None:
         client = self.client
@@ -182,6 +220,15 @@ def _headers(service: str, channel: str, run: UUID, row: Any) -> dict[str, str]:
         "run": str(run),
         "number": str(row["number"]),
     }
+
+
+async def unhurried(began: float) -> None:
+    """After a call that brought nothing: who did not wait, as it ends, is not asked again at once.
+
+    Args:
+        began: when the call did, by `time.monotonic`.
+    """
+    await asyncio.sleep(max(0.0, began + UNHURRIED - monotonic()))
 
 
 async def waited(event: asyncio.Event, seconds: float) -> bool:

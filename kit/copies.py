@@ -8,6 +8,7 @@ dropped.  At a certificate the copies are compared with what the origin vouches 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import timedelta
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from kit import proofs, sections
-from kit.carrier import Carrier
+from kit.carrier import WAIT, unhurried
 from kit.db import PASSING, Connection, Pool
 from kit.frames import FrameBroken, Line, lines
 from kit.records import (
@@ -45,7 +46,8 @@ LOOK_SELDOM = 300.0
 
 
 class CursorMoved(Exception):
-    """Another replica of this service has applied the frame; begin again at its cursor."""
+    """Another replica of this service has applied the frame, or a snapshot took its place; begin
+    again at the cursor."""
 
 
 FAILURES = (*PASSING, CursorMoved, grpc.aio.AioRpcError)
@@ -56,13 +58,12 @@ class Copies:
 
     def __init__(
         self, pool: Pool, node: UUID, service: str, kinds: Sequence[Kind],
-        sync: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...], carrier: Carrier,
+        sync: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...],
     ) -> None:  # fmt: skip
         self._pool, self.node, self._service = pool, node, service
         self._kinds = {kind.name: kind for kind in kinds}
         self._sync = sync_pb2_grpc.SyncServiceStub(sync)
         self._metadata = metadata
-        self._carrier, self._wake = carrier, carrier.waker("frames", service)
         self.shown: Collection[str] = ()
         """The sections besides `public` that may be held here, as `kit.records.named` names them:
         what the view in force says, as sync told it last."""
@@ -74,11 +75,12 @@ class Copies:
 
     async def run(self) -> None:
         """Until cancelled.  What passes by itself is survived by beginning again."""
-        away, recounted = False, 0.0
+        away, idle, recounted = False, False, 0.0
         await self._until_done(self.redrive)
         while True:
+            began, waits = monotonic(), idle
             try:
-                more = await self.step()
+                idle = not await self.step(wait=WAIT if waits else 0.0)
                 away = False
                 if self._doubt and monotonic() - self._looked > self._pause:
                     await self._look()
@@ -88,11 +90,11 @@ class Copies:
             except FAILURES as error:
                 if not away:
                     logger.info("copies begin again", extra={"error": type(error).__name__})
-                away = True
+                away, idle = True, False
                 await asyncio.sleep(0.2)
             else:
-                if not more:
-                    await self._carrier.heard(self._wake)
+                if idle and waits:
+                    await unhurried(began)
 
     async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -105,8 +107,9 @@ class Copies:
         async with self._pool.acquire() as conn:
             await proofs.recount_some(conn, list(self._kinds.values()), self.node)
 
-    async def step(self) -> bool:
-        """Read and apply what follows the cursors; whether there was anything."""
+    async def step(self, *, wait: float = 0.0) -> bool:
+        """Read and apply what follows the cursors, for which sync waits so many seconds; whether
+        there was anything."""
         cursors = await self._pool.fetch(
             "SELECT origin, channel, frame FROM proofs WHERE origin <> $1", self.node
         )
@@ -117,6 +120,7 @@ class Copies:
                     sync_pb2.Receipt(stream=self._stream(row), frame=row["frame"])
                     for row in cursors
                 ],
+                wait=timedelta(seconds=wait),
             ),
             metadata=self._metadata,
             timeout=10,
@@ -168,7 +172,8 @@ class Copies:
                 stuck.add(frame.stream.origin + frame.stream.channel.encode())
                 origin = str(UUID(bytes=frame.stream.origin))
                 facts = {"origin": origin, "frame": frame.number, "error": repr(error)}
-                logger.error("frame not applied", extra=facts)
+                level = logging.INFO if isinstance(error, CursorMoved) else logging.ERROR
+                logger.log(level, "frame not applied", extra=facts)
         return applied
 
     def _stream(self, row: Any) -> frame_pb2.Stream:
@@ -194,7 +199,12 @@ class Copies:
             origin, channel, frame.number, frame.last, log_pb2.GAP, log_pb2.UNPROVEN,
             frame.first,
         ):  # fmt: skip
-            raise CursorMoved(str(origin))
+            at = await conn.fetchval(
+                "SELECT frame FROM proofs WHERE origin = $1 AND channel = $2", origin, channel
+            )
+            if at == frame.number - 1:
+                raise FrameBroken("numbers")
+            raise CursorMoved(str(at))
         run: list[Line] = []
         for line in lines(frame):
             if line.kind == CERTIFICATE:

@@ -8,11 +8,13 @@ a log that was trimmed or restored is taken up by a snapshot of all records.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from time import monotonic
 from uuid import UUID
 
 import grpc
 
-from kit.carrier import Carrier
+from kit.carrier import WAIT, unhurried
 from kit.db import PASSING, Connection, Pool
 from kit.log import BATCH
 from kit.records import CERTIFICATE
@@ -49,8 +51,8 @@ class Follower:
 
     def __init__(
         self, pool: Pool, node: UUID, reader: str, *, peer: str, channel: str,
-        stub: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...], carrier: Carrier,
-        effect: Effect, forget: Forget = keep_all, done: Done = rest,
+        stub: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...], effect: Effect,
+        forget: Forget = keep_all, done: Done = rest,
     ) -> None:  # fmt: skip
         """
         Args:
@@ -65,36 +67,40 @@ class Follower:
         self._peer, self._channel = peer, channel
         self._log, self._metadata = log_pb2_grpc.LogServiceStub(stub), metadata
         self._effect, self._forget, self._done = effect, forget, done
-        self._carrier, self._wake = carrier, carrier.waker(peer, channel)
         self._place = f"{peer}/{channel}"
         """In `parked`, in place of a channel."""
 
     async def run(self) -> None:
         """Until cancelled.  What passes by itself is survived by beginning again."""
-        away, redriven = False, False
+        away, redriven, idle = False, False, False
         while True:
+            began, waits = monotonic(), idle
             try:
                 if not redriven:
                     await self._redrive()
                     redriven = True
-                while await self._step():
-                    away = False
-                await self._done()
+                idle = not await self._step(wait=WAIT if waits else 0.0)
+                away = False
+                if idle:
+                    await self._done()
             except (*PASSING, grpc.aio.AioRpcError) as error:
                 if not away:
                     facts = {"peer": self._peer, "error": type(error).__name__}
                     logger.info("follower begins again", extra=facts)
-                away = True
+                away, idle = True, False
                 await asyncio.sleep(0.2)
             else:
-                await self._carrier.heard(self._wake)
+                if idle and waits:
+                    await unhurried(began)
 
-    async def _step(self) -> bool:
-        """Read and apply what follows the cursor; whether there may be more."""
+    async def _step(self, *, wait: float = 0.0) -> bool:
+        """Read and apply what follows the cursor, for which the peer waits so many seconds; whether
+        there may be more."""
         after, run = await self._cursor()
         request = log_pb2.ReadLogRequest(
-            reader=self._reader, channel=self._channel, after=after, run=run, page_size=BATCH
-        )
+            reader=self._reader, channel=self._channel, after=after, run=run, page_size=BATCH,
+            wait=timedelta(seconds=wait),
+        )  # fmt: skip
         try:
             answer = await self._log.ReadLog(request, metadata=self._metadata, timeout=10)
         except grpc.aio.AioRpcError as error:

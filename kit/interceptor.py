@@ -61,14 +61,21 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         self._gate = gate
         self._doorkeeper = doorkeeper
         self._allowances = allowances
+        self._handlers: dict[str, Any] = {}
+        """By method, as far as one was called."""
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
         method = str(handler_call_details.method)
+        if method not in self._handlers:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._handlers[method] = self._around(method, handler)
+        return self._handlers[method]
+
+    def _around(self, method: str, handler: Any) -> Any:
         codecs = (handler.request_deserializer, handler.response_serializer)
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(

@@ -46,7 +46,7 @@ BATCH = 2_000
 """Entries numbered, read and framed at once."""
 BULK = 500
 """From so many entries on, a batch is copied, and publishes its head alone."""
-POLL = 0.05
+POLL = 0.2
 """Seconds after which a publisher looks for what writers of other processes have committed."""
 HEARTBEAT = 1.0
 """Seconds between the heads that a publisher announces when nothing changes."""

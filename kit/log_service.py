@@ -3,7 +3,10 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from uuid import UUID
 
+from google.protobuf.duration_pb2 import Duration
+
 from kit import proofs, ranges, restores, snapshots
+from kit.carrier import Carrier
 from kit.copies import Copies
 from kit.db import Connection, Pool
 from kit.errors import InvalidArgument
@@ -52,19 +55,33 @@ class IdsMalformed(InvalidArgument):
     chinese = "ids 应为至多 10,000 个 16 字节的 UUID"
 
 
+LONGEST_WAIT = 10.0
+"""Seconds for which a reader may wait."""
+
+
 class LogServicer(log_pb2_grpc.LogServiceServicer):
     def __init__(
         self, pool: Pool, node: UUID, kinds: Sequence[Kind], copies: Copies,
-        wake: Callable[[], None], figures: Figures, reveal: Reveal = nothing_sealed,
+        wake: Callable[[], None], figures: Figures, carrier: Carrier, service: str,
+        reveal: Reveal = nothing_sealed,
     ) -> None:  # fmt: skip
         self._pool, self._node, self._kinds = pool, node, kinds
         self._copies, self._wake, self._figures = copies, wake, figures
         self._reveal = reveal
+        self._tails = {channel: carrier.tail(service, channel) for channel in CHANNELS}
 
     async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
         if caller.get() != f"services/{request.reader}":
             raise AccessDenied(method=f"ReadLog as {request.reader[:50]}", caller=caller.get())
-        channel = _channel(request.channel)
+        tail = self._tails[_channel(request.channel)]
+        seen = tail.head
+        answer = await self._read(request)
+        if not answer.entries and await tail.passed(seen, seconds_of(request.wait)):
+            answer = await self._read(request)
+        return answer
+
+    async def _read(self, request: pb.ReadLogRequest) -> pb.ReadLogResponse:
+        channel = request.channel
         if channel == LOCAL:  # Nobody is refused for good while an office waits for its number.
             await check_numbered(self._pool, channel)
         answer = await read_log(
@@ -213,6 +230,11 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
             pb.RecordReasserted.DESCRIPTOR.full_name, self._node,
         )  # fmt: skip
         return len(ids)
+
+
+def seconds_of(wait: Duration) -> float:
+    """For how long a reader waits."""
+    return min(max(wait.seconds + wait.nanos / 1e9, 0.0), LONGEST_WAIT)
 
 
 def _shown(request: pb.ReadLogRequest | pb.ReadSnapshotRequest) -> frozenset[str]:

@@ -131,10 +131,11 @@ async def run(
         parts = Parts(settings, pool, carrier, publisher, keyring, held, peers, metadata, line)
         assembly = await assemble(parts)
         await held.refresh()
-        copies = Copies(pool, settings.node, name, kinds, peers["sync"], metadata, carrier)
+        copies = Copies(pool, settings.node, name, kinds, peers["sync"], metadata)
         freeing = partial(free_forever, pool, settings.keep_days)
         background: list[Background] = [
             *assembly.background, publisher.run, copies.run, carrier.run, held.run, freeing,
+            partial(carrier.drain, stop),
         ]  # fmt: skip
         followed = asyncio.Event()
         if name != OWNER and OWNER in peers:
@@ -148,6 +149,8 @@ async def run(
             copies,
             publisher.wake.set,
             assembly.figures,
+            carrier,
+            name,
             assembly.reveal,
         )
         access_servicer = AccessServicer(pool, held, assembly.home.path)
@@ -200,8 +203,7 @@ def _follower(parts: Parts, name: str, followed: asyncio.Event) -> Follower:
 
     return Follower(
         parts.pool, node, name, peer=OWNER, channel=LOCAL, stub=parts.peers[OWNER],
-        metadata=parts.metadata, carrier=parts.carrier, effect=put, forget=local.forget,
-        done=done,
+        metadata=parts.metadata, effect=put, forget=local.forget, done=done,
     )  # fmt: skip
 
 
@@ -211,6 +213,10 @@ def _server(
     server = grpc.aio.server(
         interceptors=[interceptor], options=OPTIONS, maximum_concurrent_rpcs=most
     )
+    # grpc.aio 1.85 waits for every registered method anew at each call, so that a call costs as
+    # many steps as the server has methods.  Generic handlers, which are added too, are found by
+    # name.
+    server.add_registered_method_handlers = lambda *_: None  # type: ignore[method-assign]
     for add, servicer in served:
         add(servicer, server)
     return server

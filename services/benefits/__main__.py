@@ -59,7 +59,7 @@ async def assemble(settings: Settings, parts: Parts) -> Assembly:
     coupons = Coupons(means, parts.keyring)
     members = Follower(
         parts.pool, settings.node, "benefits", peer="membership", channel="records",
-        stub=parts.peers["membership"], metadata=parts.metadata, carrier=parts.carrier,
+        stub=parts.peers["membership"], metadata=parts.metadata,
         effect=enrolling(means, parts.keyring),
     )  # fmt: skip
     return Assembly(

@@ -58,7 +58,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
     )
     members = Follower(
         parts.pool, settings.node, "notify", peer="membership", channel="records",
-        stub=parts.peers["membership"], metadata=parts.metadata, carrier=parts.carrier,
+        stub=parts.peers["membership"], metadata=parts.metadata,
         effect=enrolling(keys, settings.node),
     )  # fmt: skip
     node_keys = NodeKeys(parts.peers["sync"], parts.metadata)

@@ -1,6 +1,7 @@
 """python -m services.sync: everything is made here, once, and handed down."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -90,8 +91,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         invitation=settings.invitation, node=to_node(own),
     )  # fmt: skip
     framers = [
-        Framer(means, streams, frames, restores, peer, parts.metadata, parts.carrier, service,
-               channel)
+        Framer(means, streams, frames, restores, peer, parts.metadata, service, channel)
         for service, peer in parts.peers.items()
         for channel in TRAVELLING
     ]  # fmt: skip
@@ -110,7 +110,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
         uplink.wake.set()
         numbering.wake.set()
         for service in services:
-            parts.carrier.announce("frames", service, 0, None, [])
+            parts.carrier.announce("frames", service, time.time_ns(), None, [])
 
     means.stored.append(stored)
     means.wanted = healer.ask
@@ -121,6 +121,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
              SyncServicer(means, enrollments, streams, frames, keys, down, restores,
                           watcher.proofs, watcher.figures, differences, watching,
                           Subscribers(means, below), homes, views,
+                          {name: parts.carrier.tail("frames", name) for name in parts.peers},
                           nats_url=settings.nats_public_url, stop=stop)),
             (directive_pb2_grpc.add_DirectiveServiceServicer_to_server,
              DirectiveServicer(directives)),

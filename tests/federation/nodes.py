@@ -146,7 +146,7 @@ class Node:
         async with self.sync_stub() as stub:
             request = sync_pb2.GetNetworkRequest()
             answer = await stub.GetNetwork(
-                request, metadata=self.token(), timeout=30, wait_for_ready=True
+                request, metadata=self.token(), timeout=60, wait_for_ready=True
             )
         return {node.node.organization_code: node for node in answer.nodes}
 
@@ -207,7 +207,7 @@ async def join(child: Node, parent: Node) -> None:
     async with parent.sync_stub() as stub:
         invitation = await stub.CreateInvitation(
             sync_pb2.CreateInvitationRequest(organization_code=child.code),
-            metadata=parent.token(), timeout=30, wait_for_ready=True,
+            metadata=parent.token(), timeout=60, wait_for_ready=True,
         )  # fmt: skip
     child.parent = child.through or parent.addresses["sync"]
     child.invitation = invitation.token
@@ -230,7 +230,7 @@ async def start_tree(*nodes: tuple[Node, Node | None]) -> None:
 async def _knows(node: Node, keys: int) -> None:
     async with node.sync_stub() as stub:
         request = sync_pb2.ListKeysRequest()
-        answer = await stub.ListKeys(request, metadata=node.token("services/x"), timeout=5)
+        answer = await stub.ListKeys(request, metadata=node.token("services/x"), timeout=60)
     assert len(answer.keys) == keys
 
 
@@ -238,17 +238,17 @@ async def confirm(child: Node, parent: Node) -> None:
     """Have the operators of a running parent and child compare the fingerprint."""
     async with child.sync_stub() as stub:
         own = await stub.GetNode(
-            sync_pb2.GetNodeRequest(), metadata=child.token(), timeout=30, wait_for_ready=True
+            sync_pb2.GetNodeRequest(), metadata=child.token(), timeout=60, wait_for_ready=True
         )
     async with parent.sync_stub() as stub:
         while True:
             waiting = await stub.ListEnrollments(
-                sync_pb2.ListEnrollmentsRequest(), metadata=parent.token(), timeout=10
+                sync_pb2.ListEnrollmentsRequest(), metadata=parent.token(), timeout=60
             )
             if any(item.node.name == own.name for item in waiting.enrollments):
                 break
             await asyncio.sleep(0.05)
         await stub.ConfirmEnrollment(
             sync_pb2.ConfirmEnrollmentRequest(name=own.name, fingerprint=own.fingerprint),
-            metadata=parent.token(), timeout=10,
+            metadata=parent.token(), timeout=60,
         )  # fmt: skip

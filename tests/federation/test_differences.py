@@ -42,7 +42,7 @@ async def asserted(node: Node) -> list[UUID]:
 async def differing(node: Node, **asked: object) -> dict[UUID, int]:
     async with node.sync_stub() as stub:
         request = sync_pb2.ListDifferencesRequest(service="things", **asked)  # type: ignore[arg-type]
-        return found(await stub.ListDifferences(request, metadata=node.token(), timeout=15))
+        return found(await stub.ListDifferences(request, metadata=node.token(), timeout=60))
 
 
 async def test_exactly_what_a_node_two_levels_up_lost_is_asserted_again(line: Line) -> None:

@@ -42,7 +42,7 @@ async def ask(node: Node, request: Any) -> Any:
     """The answer to a request of an officer, whose name says what is asked."""
     async with desk(node) as stub:
         method = getattr(stub, type(request).__name__.removesuffix("Request"))
-        return await method(request, metadata=node.token(), timeout=10)
+        return await method(request, metadata=node.token(), timeout=60)
 
 
 async def issue(node: Node, *levels: str, **changes: Any) -> pb.Directive:

@@ -2,7 +2,6 @@
 
 import grpc
 
-from kit.carrier import Carrier
 from kit.copies import Copies
 from kit.frames import Line as Entry
 from kit.ids import uuid7
@@ -33,7 +32,7 @@ async def from_above(reader: Node, origin: Node) -> log_pb2.Proof:
     """What a node can prove of the orders of one above it."""
     async with reader.sync_stub() as stub:
         request = sync_pb2.GetNetworkRequest()
-        network = await stub.GetNetwork(request, metadata=reader.token(), timeout=5)
+        network = await stub.GetNetwork(request, metadata=reader.token(), timeout=60)
     for stream in network.from_above:
         if stream.service == "things" and stream.proof.origin == origin.id.bytes:
             return stream.proof
@@ -44,7 +43,7 @@ async def keys(node: Node) -> tuple[bytes, dict[str, sync_pb2.NodeKey]]:
     """The key of the top, and the keys that a node knows, by division code."""
     async with node.sync_stub() as stub:
         answer = await stub.ListKeys(
-            sync_pb2.ListKeysRequest(), metadata=node.token("services/things"), timeout=5
+            sync_pb2.ListKeysRequest(), metadata=node.token("services/things"), timeout=60
         )
     return answer.root, {key.node.organization_code: key for key in answer.keys}
 
@@ -151,7 +150,7 @@ async def test_a_child_can_neither_bring_what_travels_down_nor_forge_what_comes(
         token = await link_token(line.city)
         answer = await stub.PushFrames(
             sync_pb2.PushFramesRequest(frames=[frame]),
-            metadata=(("authorization", f"Bearer {token}"),), timeout=5,
+            metadata=(("authorization", f"Bearer {token}"),), timeout=60,
         )  # fmt: skip
     assert [receipt.refused for receipt in answer.receipts if receipt.refused] == ["ORIGIN_FOREIGN"]
 
@@ -161,7 +160,7 @@ async def test_what_travels_down_is_not_taken_from_a_child(line: Line) -> None:
     entry = Entry(1, ORDER.name, made.id, 1, 1, made.hash, made.public)
     pool, city = line.province.things.pool, line.city.id
     async with grpc.aio.insecure_channel("127.0.0.1:1") as nobody:
-        copies = Copies(pool, line.province.id, "things", (ORDER,), nobody, (), Carrier())
+        copies = Copies(pool, line.province.id, "things", (ORDER,), nobody, ())
         async with pool.acquire() as conn:
             undone = conn.transaction()
             await undone.start()

@@ -268,7 +268,7 @@ async def home(node: Node, code: str) -> sync_pb2.Home:
     """What anybody is told, without a token."""
     async with node.sync_stub() as stub:
         request = sync_pb2.FindHomeRequest(organization_code=code)
-        return await stub.FindHome(request, timeout=10, wait_for_ready=True)
+        return await stub.FindHome(request, timeout=60, wait_for_ready=True)
 
 
 async def test_a_client_finds_its_node_from_any_above(line: Line) -> None:

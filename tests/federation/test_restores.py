@@ -96,7 +96,7 @@ async def taken_back(node: Node) -> set[UUID]:
     """The things that an operator is told to look at."""
     async with node.sync_stub() as stub:
         answer = await stub.ListTakenBack(
-            sync_pb2.ListTakenBackRequest(service="things"), metadata=node.token(), timeout=10
+            sync_pb2.ListTakenBackRequest(service="things"), metadata=node.token(), timeout=60
         )
     return {UUID(bytes=record.id) for record in answer.records}
 

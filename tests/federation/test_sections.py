@@ -99,8 +99,8 @@ async def view(node: Node, **levels: str) -> sync_pb2.View:
         request = sync_pb2.CreateViewRequest(
             view=sync_pb2.View(rules=rules), request_id=str(uuid4())
         )
-        made = await stub.CreateView(request, metadata=node.token(), timeout=15)
-        assert await stub.CreateView(request, metadata=node.token(), timeout=15) == made
+        made = await stub.CreateView(request, metadata=node.token(), timeout=60)
+        assert await stub.CreateView(request, metadata=node.token(), timeout=60) == made
     return made
 
 
@@ -242,7 +242,7 @@ async def push(line: Line, found: list[frame_pb2.Frame]) -> None:
     metadata = (("authorization", f"Bearer {await link_token(line.province)}"),)
     async with line.nation.sync_stub() as stub:
         request = sync_pb2.PushFramesRequest(frames=found)
-        await stub.PushFrames(request, metadata=metadata, timeout=15, wait_for_ready=True)
+        await stub.PushFrames(request, metadata=metadata, timeout=60, wait_for_ready=True)
 
 
 def altered(
@@ -388,12 +388,12 @@ async def test_a_view_is_made_at_the_top_and_of_sections_that_there_are(line: Li
         late = sync_pb2.View()
         late.effective_time.FromJsonString("2020-01-01T00:00:00Z")
         request = sync_pb2.CreateViewRequest(view=late)
-        call = partial(stub.CreateView, request, metadata=line.nation.token(), timeout=15)
+        call = partial(stub.CreateView, request, metadata=line.nation.token(), timeout=60)
         assert await reason(call()) == "EFFECTIVE_TIME_OUT_OF_RANGE"
     for node in line.all:
         async with node.sync_stub() as stub:
             answer = await stub.ListViews(
-                sync_pb2.ListViewsRequest(page_size=2), metadata=node.token(), timeout=15
+                sync_pb2.ListViewsRequest(page_size=2), metadata=node.token(), timeout=60
             )
         numbers = [one.number for one in answer.views]
         assert len(numbers) == 2 and numbers[0] == numbers[1] + 1 and answer.next_page_token

@@ -90,7 +90,7 @@ class Program:
 async def call(node: Node, method: str, request: Any) -> Any:
     async with node.sync_stub() as stub:
         return await getattr(stub, method)(
-            request, metadata=node.token(), timeout=10, wait_for_ready=True
+            request, metadata=node.token(), timeout=60, wait_for_ready=True
         )
 
 

@@ -211,7 +211,7 @@ async def closed_at(node: Node) -> dict[str, tuple[int, int]]:
     shows it."""
     async with node.sync_stub() as stub:
         answer = await stub.GetNetwork(
-            sync_pb2.GetNetworkRequest(), metadata=node.token(), timeout=5
+            sync_pb2.GetNetworkRequest(), metadata=node.token(), timeout=60
         )
     found = {(one.level, one.name): one.value for one in answer.levels}
     return {

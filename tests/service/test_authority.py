@@ -16,7 +16,6 @@ from google.protobuf.message_factory import GetMessageClass
 
 from kit import db
 from kit.authority import Role, is_within
-from kit.carrier import Carrier
 from kit.copies import Copies
 from kit.frames import Line
 from kit.gate import rule_of
@@ -581,8 +580,8 @@ async def test_no_other_node_can_give_an_office_here(node: Node) -> None:
     public = section.SerializeToString(deterministic=True)
     hash_ = record_hash("offices", id_, 1, 1, {"public": group_hash(public)})
     line, pool = Line(1, "offices", id_, 1, 1, hash_, public), node.pools["membership"]
-    copies = Copies(pool, node.settings["membership"].node, "membership", KINDS,
-                    node.channels["sync"], (), Carrier("", ""))  # fmt: skip
+    own, sync = node.settings["membership"].node, node.channels["sync"]
+    copies = Copies(pool, own, "membership", KINDS, sync, ())
     async with pool.acquire() as conn, conn.transaction():
         await copies.apply(conn, child, "records", [line])
     assert not await pool.fetchval("SELECT count(*) FROM offices WHERE origin = $1", child)

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from contextlib import suppress
+from datetime import timedelta
+from time import monotonic
 
 import grpc
 
-from kit.carrier import Carrier
+from kit.carrier import WAIT, unhurried
 from kit.log import BATCH
 from kit.status import refused
 from services.sync.differences import Metadata
@@ -26,7 +28,7 @@ class Framer:
 
     def __init__(
         self, means: Means, streams: Streams, frames: Frames, restores: Restores,
-        peer: grpc.aio.Channel, metadata: Metadata, carrier: Carrier, service: str, channel: str,
+        peer: grpc.aio.Channel, metadata: Metadata, service: str, channel: str,
     ) -> None:  # fmt: skip
         self._means, self._streams, self._frames = means, streams, frames
         self._restores = restores
@@ -34,7 +36,6 @@ class Framer:
         self._service, self._channel = service, channel
         self._stream = StreamKey(means.own.id, service, channel)
         self._away = False
-        self._carrier, self._wake = carrier, carrier.waker(service, channel)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -65,7 +66,7 @@ class Framer:
     async def _follow(self) -> None:
         cursor = await self._streams.cursor(self._stream)
         while True:
-            shown = self._means.shown
+            shown, began = self._means.shown, monotonic()
             answer = await self._log.ReadLog(
                 log_pb2.ReadLogRequest(
                     reader="sync",
@@ -74,6 +75,7 @@ class Framer:
                     run=cursor.run,
                     page_size=BATCH,
                     sections=shown.above,
+                    wait=timedelta(seconds=WAIT),
                 ),
                 metadata=self._metadata,
                 timeout=10,
@@ -84,5 +86,5 @@ class Framer:
                 if moved is None:
                     return  # another replica was faster, or frames came back from the parent
                 cursor = moved
-            if cursor.number >= answer.head:
-                await self._carrier.heard(self._wake)
+            if not answer.entries:
+                await unhurried(began)

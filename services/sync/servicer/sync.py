@@ -1,12 +1,14 @@
 """smartunion.sync.v1.SyncService: from proto to a use case and back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from uuid import UUID
 
 from kit import accounts, ranges
+from kit.carrier import Tail
 from kit.gate import AccessDenied
+from kit.log_service import seconds_of
 from kit.ranges import Difference, State
 from kit.rpc import Context, call_of, caller, page_of, uuid_in
 from kit.trust import NodeKey
@@ -64,6 +66,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         subscribers: Subscribers,
         homes: Homes,
         views: Views,
+        stored: Mapping[str, Tail],
         *,
         nats_url: str,
         stop: asyncio.Event,
@@ -72,6 +75,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         Args:
             proofs: what the services of this node can prove now.
             figures: what they count now.
+            stored: by service, moved when frames of its logs were stored.
             differences: compares what they hold with what those of the parent hold.
             nats_url: what subscribers are told of this node's NATS.
             stop: set when this service drains: those who follow are let go.
@@ -83,7 +87,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         self._down, self._differences = down, differences
         self._watching, self._subscribers, self._nats_url = watching, subscribers, nats_url
         self._homes = homes
-        self._views = views
+        self._views, self._stored = views, stored
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
         return to_node(await placed(self._means))
@@ -220,8 +224,13 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         if caller.get() != f"services/{request.reader}":
             raise AccessDenied(method=f"ReadLog as {request.reader[:50]}", caller=caller.get())
         cursors = {key_of(receipt.stream): receipt.frame for receipt in request.after}
-        shown = self._means.shown
+        shown, stored = self._means.shown, self._stored.get(request.reader, Tail())
+        seen = stored.head
         found, gaps = await self._frames.read(request.reader, cursors)
+        if not found:
+            # It may have to begin behind a snapshot, so what came is for its next call.
+            await stored.passed(seen, seconds_of(request.wait))
+            shown = self._means.shown
         return pb.ReadLogResponse(
             frames=found, gaps=[to_stream(key) for key in gaps], view=shown.name,
             sections=shown.here,

@@ -116,6 +116,20 @@ class Streams:
             [age for _, _, age in heads], via, bytes(32),
         )  # fmt: skip
 
+    async def hear_own(self, key: StreamKey, cursor: Cursor, head: int) -> bool:
+        """The head of an own log that was heard just now; False if the stream does not stand at the
+        cursor."""
+        return bool(
+            await self._conn.fetchval(
+                """
+                UPDATE streams SET head = greatest(head, $6), heard_time = clock_timestamp()
+                 WHERE origin = $1 AND service = $2 AND channel = $3 AND number = $4 AND run = $5
+                RETURNING true
+                """,
+                key.origin, key.service, key.channel, cursor.number, cursor.run, head,
+            )
+        )  # fmt: skip
+
     async def forgive(self, refusal: str) -> None:
         """Nothing that was refused for this reason is waited for any more."""
         await self._conn.execute("UPDATE streams SET refusal = '' WHERE refusal = $1", refusal)

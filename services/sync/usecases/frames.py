@@ -34,6 +34,9 @@ class Frames:
         Args:
             view: the one by which sections besides `public` were asked for.
         """
+        if not read.entries:
+            async with self._means.look() as store:
+                return cursor if await store.streams.hear_own(stream, cursor, read.head) else None
         async with self._means.transaction() as store:
             row = await store.streams.lock(stream, via=None)
             if Cursor(row["number"], row["run"]) != cursor:
@@ -47,8 +50,7 @@ class Frames:
                 )  # fmt: skip
                 number, hash_, cursor = frame.number, frame.hash, Cursor(frame.last, read.run)
             await store.streams.hear([(stream, read.head, timedelta(0))], via=None)
-        if read.entries:
-            self._means.tell({stream.service})
+        self._means.tell({stream.service})
         return cursor
 
     async def read(

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 from uuid import UUID
 
 from kit import frames
+from kit.carrier import Tail
 from kit.frames import FrameBroken, Line
 from kit.records import CERTIFICATE
 from services.sync.domain import watching
@@ -45,28 +46,6 @@ class Watched:
     """Of who has seen it."""
 
 
-@dataclass(slots=True)
-class Tail:
-    """The greatest arrival number, as far as this process knows, and who waits for a greater."""
-
-    head: int = 0
-    _moved: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def move(self, head: int) -> None:
-        """Say what it is now; less than before, if the database was restored."""
-        if head != self.head:
-            self.head = head
-            moved, self._moved = self._moved, asyncio.Event()
-            moved.set()
-
-    async def passed(self, number: int, seconds: float) -> None:
-        """Wait until it is greater than a number, but not longer than so many seconds."""
-        if self.head <= number:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._moved.wait()
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Frames that follow a position, of one snapshot."""
@@ -83,6 +62,7 @@ class Watching:
         self._means = means
         self._watchers = 0
         self.tail = Tail()
+        """Its head is the greatest arrival number."""
 
     async def arrive(self, store: Store) -> int:
         """Number what can be numbered, on the connection that may; how many frames."""

@@ -9,7 +9,6 @@ import asyncpg
 import grpc
 import pytest
 
-from kit.carrier import Carrier
 from kit.db import Connection, connect
 from kit.follower import Follower
 from kit.server import KIT_MIGRATIONS
@@ -26,7 +25,7 @@ class Reader:
         self.pool, self.bad = pool, set[UUID]()
         self.follower = Follower(
             pool, desk.settings.node, "reader", peer="membership", channel="records", stub=peer,
-            metadata=desk.as_officer("services/reader"), carrier=Carrier(),
+            metadata=desk.as_officer("services/reader"),
             effect=self._effect,
         )  # fmt: skip
 

@@ -9,7 +9,6 @@ import grpc
 import pytest
 
 from kit import db, proofs, restores, sections, snapshots
-from kit.carrier import Carrier
 from kit.copies import Copies, row_of
 from kit.frames import Line
 from kit.ids import uuid7
@@ -57,7 +56,7 @@ async def pool(postgres: str) -> AsyncIterator[db.Pool]:
 @pytest.fixture
 async def copies(pool: db.Pool) -> AsyncIterator[Copies]:
     async with grpc.aio.insecure_channel("127.0.0.1:1") as nobody:
-        yield Copies(pool, NODE, "membership", (MEMBERS,), nobody, (), Carrier())
+        yield Copies(pool, NODE, "membership", (MEMBERS,), nobody, ())
 
 
 async def apply(copies: Copies, pool: db.Pool, lines: Sequence[Line]) -> None:

@@ -11,7 +11,6 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kit.carrier import Carrier
 from kit.copies import Copies
 from kit.frames import Line
 from kit.ids import uuid7
@@ -127,8 +126,7 @@ class Counter:
     ) -> UUID:
         """A copy of a record of another node, as it is written when its frame is applied."""
         declared = next(one for one in KINDS if one.name == kind)
-        copies = Copies(self.pool, self.settings.node, "notify", KINDS, self.channel, (),
-                        Carrier("", ""))  # fmt: skip
+        copies = Copies(self.pool, self.settings.node, "notify", KINDS, self.channel, ())
         section.salt, record = os.urandom(16), id_ or uuid7()
         public = section.SerializeToString(deterministic=True)
         hash_ = record_hash(kind, record, 1, version, {"public": group_hash(public)})
