@@ -1,4 +1,4 @@
-"""Run a program that dies with whoever started it.
+"""Run a program that dies with whoever started it, in a process group of its own.
 
     python launch.py PARENT SIGNAL USER PROGRAM ARGUMENT…
 
@@ -48,6 +48,7 @@ def become(user: str) -> None:
 
 def main() -> None:
     parent, death, user, *command = sys.argv[1:]
+    os.setpgid(0, 0)  # Not a session of its own: among those, nice counts for nothing (sched(7)).
     if user != "-":
         become(user)
     if sys.platform == "linux":

@@ -53,7 +53,8 @@ async def run(
     log: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Program:
-    """Start a program, in a session of its own: Ctrl-C reaches the node alone, which tells it.
+    """Start a program, in a process group of its own: Ctrl-C reaches the node alone, which tells
+    it.
 
     `orphaned` is the signal that it gets when this process dies (Linux).  `user`: the user to
     become, if not empty.  `log`: the file for its output; this process's own if None.
@@ -76,7 +77,6 @@ async def run(
             stdout=output,
             stderr=output and asyncio.subprocess.STDOUT,
             env=environment,
-            start_new_session=True,
         )
     finally:
         if output:

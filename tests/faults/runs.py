@@ -8,6 +8,7 @@ to itself.
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from node import processes
 from node.network import Network, levels
 from node.people import Crowd
 from node.pictures import in_words, verdict
+from node.processes import Program
 from smartunion.event.v1 import log_pb2
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.sync.v1 import sync_pb2
@@ -212,11 +214,24 @@ async def world() -> AsyncIterator[World]:
             shutil.rmtree(folder)
 
 
+def _politely(run: Callable[..., Awaitable[Program]]) -> Callable[..., Awaitable[Program]]:
+    """Start programs that give way to others: these are twenty and more, and beside them the tests
+    of another process would hardly get a turn."""
+
+    async def started(*command: Any, **options: Any) -> Program:
+        program = await run(*command, **options)
+        os.setpriority(os.PRIO_PROCESS, program.pid, 19)
+        return program
+
+    return started
+
+
 @asynccontextmanager
 async def _started(folder: Path) -> AsyncIterator[World]:
     async with Network(folder, proxied=LINES, separate=True) as network:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SMARTUNION_KEEP_DAYS", f"{KEEP_DAYS:f}")
+            patch.setattr(processes, "run", _politely(processes.run))
             for codes in levels():
                 await network.start(*codes)
         await network.whole()
