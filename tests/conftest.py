@@ -94,8 +94,8 @@ async def guest(dsn: str) -> AsyncIterator[str]:
 async def leave(dsn: str) -> None:
     """Drop every database and role that the role of `dsn` has made."""
     server = await databases.connect(on(dsn, urlsplit(dsn).path[1:]))
-    await server.execute(  # by nobody else
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    await server.execute(  # by nobody else; and they must be gone, not only about to
+        "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
         " WHERE usename = session_user AND pid <> pg_backend_pid()"
     )
     await server.close()
