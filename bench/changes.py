@@ -12,7 +12,7 @@ from uuid import UUID
 from kit.db import Connection
 from kit.ids import uuid7
 from kit.records import Kind, group_hash, record_hash
-from smartunion.membership.v1 import events_pb2, records_pb2
+from smartunion.membership.v1 import events_pb2, membership_pb2, records_pb2
 
 WRITTEN = 1_000
 """Rows that one transaction at the origin changes."""
@@ -76,7 +76,7 @@ class Records:
         return [self._part(at, self.ids[at : at + size]) for at in range(0, len(self.ids), size)]
 
     def _part(self, at: int, ids: list[UUID]) -> Part:
-        state = 1 + self.version % 2
+        state = membership_pb2.Member.ACTIVE  # who leaves has a card revoked: that is no hop
         publics = [
             records_pb2.PublicState(
                 salt=id_.bytes, organization=self._organization.bytes, state=state

@@ -24,7 +24,7 @@ from kit.db import Connection, Pool
 from kit.records import MODULUS, NO_SECTIONS, Kind, bucket, element, groups_of, record_hash
 from smartunion.event.v1 import log_pb2
 
-RECOUNT_ROWS = 20_000
+RECOUNT_ROWS = 5_000
 """Rows that a recount may read: all of a small node, some buckets in turn of a large one."""
 
 CERTIFIED_ROWS = 2_000
@@ -136,9 +136,9 @@ def _sections(kind: Kind, values: list[Any]) -> Mapping[str, bytes]:
 def turn(next_bucket: int, records: int, rows: int = RECOUNT_ROWS) -> list[int]:
     """The buckets that are recounted this time: about so many rows, but all of a small node.
 
-    >>> turn(0, 12_000, CERTIFIED_ROWS) == list(range(256))
+    >>> turn(0, 4_000, CERTIFIED_ROWS) == list(range(256))
     True
-    >>> turn(255, 2_560_000)
+    >>> turn(255, 640_000)
     [255, 0]
     """
     if records <= RECOUNT_ROWS:
