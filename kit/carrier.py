@@ -87,24 +87,22 @@ class Tail:
     """How far something goes, as far as this process knows, and who waits for it to go further."""
 
     head: int = 0
-    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it moves; then another takes its place.  Who takes it before they look, and waits
+    for it if they find nothing, misses nothing."""
 
     def move(self, head: int) -> None:
         """Say what it is now; less than before, if the database was restored."""
         if head != self.head:
             self.head = head
-            moved, self._moved = self._moved, asyncio.Event()
+            moved, self.moved = self.moved, asyncio.Event()
             moved.set()
 
-    async def passed(self, number: int, seconds: float) -> bool:
-        """Wait until it has moved, unless it is beyond a number already, but not longer than so
-        many seconds; whether it had."""
-        if self.head > number:
-            return True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                return await self._moved.wait()
-        return False
+    async def passed(self, number: int, seconds: float) -> None:
+        """Wait until it moves, unless it is beyond a number already, but not longer than so many
+        seconds."""
+        if self.head <= number:
+            await happened(self.moved, seconds)
 
 
 class Carrier:
@@ -231,14 +229,18 @@ async def unhurried(began: float) -> None:
     await asyncio.sleep(max(0.0, began + UNHURRIED - monotonic()))
 
 
-async def waited(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event was set within so many seconds; it is cleared."""
+async def happened(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event was set within so many seconds."""
     # Not wait_for, which before Python 3.12 can lose a cancellation.
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
+            return await event.wait()
+    return False
+
+
+async def waited(event: asyncio.Event, seconds: float) -> bool:
+    """The same; the event is cleared."""
+    try:
+        return await happened(event, seconds)
     finally:
         event.clear()
-    return True

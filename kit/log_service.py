@@ -6,7 +6,7 @@ from uuid import UUID
 from google.protobuf.duration_pb2 import Duration
 
 from kit import proofs, ranges, restores, snapshots
-from kit.carrier import Carrier
+from kit.carrier import Carrier, happened
 from kit.copies import Copies
 from kit.db import Connection, Pool
 from kit.errors import InvalidArgument
@@ -73,10 +73,9 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
     async def ReadLog(self, request: pb.ReadLogRequest, context: Context) -> pb.ReadLogResponse:
         if caller.get() != f"services/{request.reader}":
             raise AccessDenied(method=f"ReadLog as {request.reader[:50]}", caller=caller.get())
-        tail = self._tails[_channel(request.channel)]
-        seen = tail.head
+        moved = self._tails[_channel(request.channel)].moved
         answer = await self._read(request)
-        if not answer.entries and await tail.passed(seen, seconds_of(request.wait)):
+        if not answer.entries and await happened(moved, seconds_of(request.wait)):
             answer = await self._read(request)
         return answer
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from uuid import UUID
 
 from kit import accounts, ranges
-from kit.carrier import Tail
+from kit.carrier import Tail, happened
 from kit.gate import AccessDenied
 from kit.log_service import seconds_of
 from kit.ranges import Difference, State
@@ -224,12 +224,11 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         if caller.get() != f"services/{request.reader}":
             raise AccessDenied(method=f"ReadLog as {request.reader[:50]}", caller=caller.get())
         cursors = {key_of(receipt.stream): receipt.frame for receipt in request.after}
-        shown, stored = self._means.shown, self._stored.get(request.reader, Tail())
-        seen = stored.head
+        shown, moved = self._means.shown, self._stored.get(request.reader, Tail()).moved
         found, gaps = await self._frames.read(request.reader, cursors)
         if not found:
             # It may have to begin behind a snapshot, so what came is for its next call.
-            await stored.passed(seen, seconds_of(request.wait))
+            await happened(moved, seconds_of(request.wait))
             shown = self._means.shown
         return pb.ReadLogResponse(
             frames=found, gaps=[to_stream(key) for key in gaps], view=shown.name,
