@@ -90,9 +90,25 @@ async def each(config: Path, ask: Callable[[str, Any], Awaitable[T]]) -> dict[st
 async def drop(dsn: str, name: str) -> None:
     """Remove the database `name` and its roles, whoever is connected."""
     connection = await asyncpg.connect(dsn)
-    await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    await drop_database(connection, name)
     await connection.execute(f'DROP ROLE IF EXISTS "{name}", "{name}{OWNER}"')
     await connection.close()
+
+
+async def drop_database(connection: "asyncpg.Connection[Any]", name: str) -> None:
+    """Remove the database `name`, if it is there, whoever is connected."""
+    statement = f'DROP DATABASE IF EXISTS "{name}"'
+    try:
+        await connection.execute(f"{statement} WITH (FORCE)")
+    except asyncpg.InsufficientPrivilegeError:
+        # Autovacuum works in it: who is no superuser may end that by the plain statement alone,
+        # and sessions, which have a user, by themselves.
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = $1 AND usename IS NOT NULL",
+            name,
+        )
+        await connection.execute(statement)
 
 
 async def _create(connection: "asyncpg.Connection[asyncpg.Record]", name: str, word: str) -> None:

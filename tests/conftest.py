@@ -103,7 +103,7 @@ async def leave(dsn: str) -> None:
     for row in await guest.fetch(
         "SELECT datname FROM pg_database WHERE pg_has_role(datdba, 'USAGE')"
     ):
-        await guest.execute(f'DROP DATABASE "{row["datname"]}" WITH (FORCE)')
+        await databases.drop_database(guest, row["datname"])
     for row in await guest.fetch(
         """
         SELECT DISTINCT rolname FROM pg_auth_members JOIN pg_roles ON pg_roles.oid = roleid

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import frames
 from kit.ids import uuid7
+from node.databases import drop_database
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import frame_pb2, sync_pb2
 from tests.eventually import eventually
@@ -36,7 +37,7 @@ BOTH = ("things", "sync")
 
 async def copied(postgres: str, source: str, target: str, owner: str) -> None:
     conn = await asyncpg.connect(postgres)
-    await conn.execute(f'DROP DATABASE IF EXISTS "{target}" WITH (FORCE)')
+    await drop_database(conn, target)
     await conn.execute(f'CREATE DATABASE "{target}" TEMPLATE "{source}" OWNER "{owner}_owner"')
     await conn.close()
 

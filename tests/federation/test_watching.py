@@ -12,6 +12,7 @@ import asyncpg
 import grpc
 import pytest
 
+from node.databases import drop_database
 from services.sync.domain.watching import Position, position_of
 from services.sync.store.frames import Frames
 from services.sync.usecases import watching
@@ -331,7 +332,7 @@ async def backup(postgres: str, node: Node, *, back: bool = False) -> None:
     name = node.databases["sync"].rpartition("/")[2]
     source, target = (f"{name}_kept", name) if back else (name, f"{name}_kept")
     conn = await asyncpg.connect(postgres)
-    await conn.execute(f'DROP DATABASE IF EXISTS "{target}" WITH (FORCE)')
+    await drop_database(conn, target)
     await conn.execute(f'CREATE DATABASE "{target}" TEMPLATE "{source}" OWNER "{name}_owner"')
     await conn.close()
 
