@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -21,14 +20,14 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import StreamConfig
 
+from kit.waiting import happened, within
+
 EVENTS = StreamConfig(name="EVENTS", subjects=["smartunion.>", "head.>"], max_age=3600)
 """The node's own stream: events by their type, and heads.  Kept for an hour, in seconds."""
 
 WAIT = 1.0
 """Seconds that a reader waits in its call for something to read: a head may be lost, so it asks
 again."""
-UNHURRIED = 0.05
-"""Seconds between two calls of a reader that found nothing."""
 ENDLESS = 2**63
 """More than any head."""
 
@@ -57,20 +56,20 @@ def trusting(url: str, ca: str) -> ssl.SSLContext | None:
 async def dial(url: str, ca: str = "", **options: Any) -> Client:
     """A connection that is tried for ever, and again whenever it is lost; `ca` as above."""
     while True:
+        attempt = nats.connect(
+            url,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.25,
+            connect_timeout=2,
+            ping_interval=5,
+            max_outstanding_pings=2,
+            error_cb=_on_error,
+            tls=trusting(url, ca),
+            **options,
+        )
         try:
-            async with asyncio.timeout(ATTEMPT):
-                return await nats.connect(
-                    url,
-                    allow_reconnect=True,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.25,
-                    connect_timeout=2,
-                    ping_interval=5,
-                    max_outstanding_pings=2,
-                    error_cb=_on_error,
-                    tls=trusting(url, ca),
-                    **options,
-                )
+            return await within(ATTEMPT, attempt)
         except FAILURES:
             await asyncio.sleep(0.5)
 
@@ -78,8 +77,7 @@ async def dial(url: str, ca: str = "", **options: Any) -> Client:
 async def close(client: Client) -> None:
     """End a connection, also one that never came to be."""
     with suppress(*FAILURES):
-        async with asyncio.timeout(CLOSING):
-            await client.close()
+        await within(CLOSING, client.close())
 
 
 @dataclass(slots=True)
@@ -218,29 +216,3 @@ def _headers(service: str, channel: str, run: UUID, row: Any) -> dict[str, str]:
         "run": str(run),
         "number": str(row["number"]),
     }
-
-
-async def unhurried(began: float) -> None:
-    """After a call that brought nothing: who did not wait, as it ends, is not asked again at once.
-
-    Args:
-        began: when the call did, by `time.monotonic`.
-    """
-    await asyncio.sleep(max(0.0, began + UNHURRIED - monotonic()))
-
-
-async def happened(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event was set within so many seconds."""
-    # Not wait_for, which before Python 3.12 can lose a cancellation.
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    return False
-
-
-async def waited(event: asyncio.Event, seconds: float) -> bool:
-    """The same; the event is cleared."""
-    try:
-        return await happened(event, seconds)
-    finally:
-        event.clear()

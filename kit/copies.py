@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from kit import proofs, sections
-from kit.carrier import WAIT, unhurried
+from kit.carrier import WAIT
 from kit.db import PASSING, Connection, Pool
 from kit.frames import FrameBroken, Line, lines
 from kit.records import (
@@ -30,6 +30,7 @@ from kit.records import (
     named,
     record_hash,
 )
+from kit.waiting import unhurried
 from smartunion.event.v1 import log_pb2
 from smartunion.sync.v1 import frame_pb2, sync_pb2, sync_pb2_grpc
 

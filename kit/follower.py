@@ -14,11 +14,12 @@ from uuid import UUID
 
 import grpc
 
-from kit.carrier import WAIT, unhurried
+from kit.carrier import WAIT
 from kit.db import PASSING, Connection, Pool
 from kit.log import BATCH
 from kit.records import CERTIFICATE
 from kit.status import refused
+from kit.waiting import unhurried
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 
 LONGEST = 3600.0

@@ -25,7 +25,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kit import audit, proofs
-from kit.carrier import Carrier, waited
+from kit.carrier import Carrier
 from kit.db import EVERYTHING, PASSING, Connection, Pool
 from kit.errors import FailedPrecondition, Unavailable
 from kit.ids import uuid7
@@ -40,6 +40,7 @@ from kit.records import (
     named,
     record_hash,
 )
+from kit.waiting import waited
 from smartunion.event.v1 import log_pb2
 
 BATCH = 2_000

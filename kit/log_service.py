@@ -6,7 +6,7 @@ from uuid import UUID
 from google.protobuf.duration_pb2 import Duration
 
 from kit import proofs, ranges, restores, snapshots
-from kit.carrier import Carrier, happened
+from kit.carrier import Carrier
 from kit.copies import Copies
 from kit.db import Connection, Pool
 from kit.errors import InvalidArgument
@@ -15,6 +15,7 @@ from kit.ids import uuid7
 from kit.log import BATCH, check_numbered, read_log
 from kit.records import CHANNELS, LOCAL, Kind, hash_of, named
 from kit.rpc import Context, caller, page_of
+from kit.waiting import happened
 from smartunion.event.v1 import log_pb2 as pb
 from smartunion.event.v1 import log_pb2_grpc
 

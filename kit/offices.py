@@ -13,10 +13,10 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from kit.authority import Office, Role
-from kit.carrier import waited
 from kit.db import PASSING, Pool, to_uuid
 from kit.ids import utc_now
 from kit.records import LOCAL, Kind, section_of
+from kit.waiting import waited
 from smartunion.membership.v1.records_pb2 import PublicOffice
 
 LOOK = 1.0

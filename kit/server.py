@@ -36,6 +36,7 @@ from kit.offices import Offices
 from kit.organizations import Organization
 from kit.records import CHANNELS, LOCAL, Kind
 from kit.sealing import FileKeys, Keyring
+from kit.waiting import ended
 from kit.wire import Children, Metadata, Wire, wire
 from smartunion.event.v1 import log_pb2
 from smartunion.event.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
@@ -263,7 +264,7 @@ async def _serve(
         await health_servicer.enter_graceful_shutdown()
         for one in servers:
             await one.stop(GRACE if stop.is_set() else None)
-        await _end(stopping, *tasks)
+        await ended(stopping, *tasks)
     for task in failed:
         task.result()
 
@@ -274,15 +275,6 @@ async def _say_known(held: Offices, health_servicer: health.aio.HealthServicer) 
     await held.known.wait()
     await health_servicer.set(ACCESS_SERVICE, health_pb2.HealthCheckResponse.SERVING)
     await asyncio.Event().wait()
-
-
-async def _end(*tasks: "asyncio.Task[Any]") -> None:
-    """Cancel tasks until they have ended: a library may lose a cancellation (wait_for in 3.11)."""
-    left: set[asyncio.Task[Any]] = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=1)
 
 
 def _service_name(servicer: Any) -> str:

@@ -17,8 +17,9 @@ import nats.errors
 from nats.aio.client import Client
 
 from kit import accounts, tls
-from kit.carrier import close, trusting
+from kit.carrier import ATTEMPT, close, trusting
 from kit.identity import is_loopback
+from kit.waiting import within
 from node.keys import NatsKeys
 from node.problems import DidNotStart, EngineMissing, NotLoopback
 from node.processes import Program, run
@@ -142,7 +143,7 @@ async def check(url: str, credentials: str, ca: str = "") -> None:
     await writer.wait_closed()
     client = Client()
     try:
-        await client.connect(
+        attempt = client.connect(
             url,
             user_credentials=credentials or None,
             tls=trusting(url, ca),
@@ -150,6 +151,7 @@ async def check(url: str, credentials: str, ca: str = "") -> None:
             connect_timeout=2,
             error_cb=quiet,
         )
+        await within(ATTEMPT, attempt)
     finally:
         await close(client)
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import frames
 from kit.ids import uuid7
+from kit.waiting import ended
 from node.databases import drop_database
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from smartunion.sync.v1 import frame_pb2, sync_pb2
@@ -247,8 +248,7 @@ async def writing(node: Node) -> AsyncIterator[None]:
 
     task = asyncio.create_task(write())
     yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await ended(task)
 
 
 async def detached(node: Node) -> None:

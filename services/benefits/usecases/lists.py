@@ -4,9 +4,9 @@ import logging
 from dataclasses import replace
 from datetime import datetime
 
-from kit.carrier import waited
 from kit.db import PASSING
 from kit.headers import new_header
+from kit.waiting import waited
 from services.benefits import events
 from services.benefits.domain import lists as domain
 from services.benefits.domain.lists import REMAKE, VALID, ListRecord, StatusList

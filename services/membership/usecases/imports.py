@@ -18,11 +18,11 @@ from uuid import UUID
 
 import asyncpg
 
-from kit.carrier import waited
 from kit.db import PASSING, Pool
 from kit.errors import Refusal
 from kit.organizations import Organization
 from kit.sealing import Keyring
+from kit.waiting import waited
 from services.membership.domain.identity import beijing_date
 from services.membership.domain.privacy import Term, ended
 from services.membership.domain.rosters import AT_WORK, Roster, RosterNotFound, RosterState

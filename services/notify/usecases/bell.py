@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from kit.carrier import waited
 from kit.db import PASSING
+from kit.waiting import waited
 from services.notify.domain.inbox import Arrival
 from services.notify.store import Reads
 from services.notify.store.inbox import EVER

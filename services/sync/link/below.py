@@ -21,9 +21,10 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, StreamConfig
 
 from kit import accounts
-from kit.carrier import FAILURES, Carrier, waited
+from kit.carrier import FAILURES, Carrier
 from kit.db import PASSING, Connection
 from kit.frames import FrameBroken
+from kit.waiting import waited
 from services.sync.domain.nodes import Node
 from services.sync.domain.watching import EventFilter, Subscriber, is_type
 from services.sync.link.children import Children

@@ -8,9 +8,10 @@ from time import monotonic
 
 import grpc
 
-from kit.carrier import WAIT, unhurried
+from kit.carrier import WAIT
 from kit.log import BATCH
 from kit.status import refused
+from kit.waiting import unhurried
 from services.sync.differences import Metadata
 from services.sync.domain.streams import StreamKey
 from services.sync.link import PEER_FAILURES

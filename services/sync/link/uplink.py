@@ -13,11 +13,12 @@ from google.protobuf.message import DecodeError
 from nats.aio.client import Client, RawCredentials
 
 from kit import accounts
-from kit.carrier import FAILURES, close, dial, waited
+from kit.carrier import FAILURES, close, dial
 from kit.db import PASSING
 from kit.errors import Refusal
 from kit.log import HEARTBEAT
 from kit.records import DOWN
+from kit.waiting import waited
 from kit.wire import Wire
 from services.sync.differences import Differences, Healer, Metadata
 from services.sync.domain.enrollments import key_invited_by

@@ -6,12 +6,13 @@ from contextlib import aclosing
 from uuid import UUID
 
 from kit import accounts, ranges
-from kit.carrier import Tail, happened
+from kit.carrier import Tail
 from kit.gate import AccessDenied
 from kit.log_service import seconds_of
 from kit.ranges import Difference, State
 from kit.rpc import Context, call_of, caller, page_of, uuid_in
 from kit.trust import NodeKey
+from kit.waiting import happened
 from services.sync.differences import Differences
 from services.sync.domain.enrollments import INVITATION_LONGEST, DurationOutOfRange
 from services.sync.domain.network import network

@@ -23,6 +23,7 @@ from kit.chain import Fault, Head, link
 from kit.ids import utc_now
 from kit.log import Publisher
 from kit.server import KIT_MIGRATIONS
+from kit.waiting import ended
 from node import databases, ports
 from node.audit import check, verify
 from node.databases import as_owner
@@ -257,8 +258,7 @@ async def test_what_was_committed_before_a_crash_is_numbered_after_it(trail: Tra
         assert len(await trail.rows()) == before.number + 3
 
     await eventually(numbered)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await ended(task)
     assert await trail.finding(before) == ""
 
 

@@ -17,6 +17,7 @@ from kit.log import LogRewound, LogTrimmed, Publisher, free, number_entries, rea
 from kit.proofs import audit, proof_of, sums_of
 from kit.records import MODULUS, element
 from kit.server import KIT_MIGRATIONS
+from kit.waiting import ended
 from node import databases
 from smartunion.event.v1 import log_pb2
 from tests.eventually import eventually
@@ -90,8 +91,7 @@ async def written(postgres: str) -> AsyncIterator[Written]:
         publisher = Publisher(url, NODE, "things", (THING,), Carrier())
         task = asyncio.create_task(publisher.run())
         yield Written(url, pool, publisher)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await ended(task)
 
 
 async def test_what_commits_out_of_order_is_numbered_all_the_same(written: Written) -> None:
@@ -128,8 +128,7 @@ async def test_a_second_publisher_waits_and_takes_over(written: Written) -> None
     )
     await asyncio.gather(*(written.write(uuid7()) for _ in range(50)))
     assert len(await written.numbered()) == 100
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await ended(task)
 
 
 async def test_nothing_is_freed_that_a_reader_has_not_passed(written: Written) -> None:

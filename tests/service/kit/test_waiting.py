@@ -10,9 +10,10 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from kit.carrier import Carrier, happened
+from kit.carrier import Carrier
 from kit.log_service import LONGEST_WAIT, seconds_of
 from kit.records import CERTIFICATE
+from kit.waiting import happened
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
 from tests.eventually import eventually
 from tests.eventually import waiting as blocked

@@ -12,6 +12,7 @@ import pytest
 from kit import carrier
 from kit.carrier import Carrier
 from kit.ids import uuid7
+from kit.waiting import ended
 from node import config, keys, nats_server, ports, supervisor
 from node.certificates import Authority
 from node.nats_server import NatsServer
@@ -58,8 +59,7 @@ async def test_in_production_it_answers_nobody_in_plain_and_shows_what_the_nodes
             assert service.client is not None
 
         await eventually(connected)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await ended(running)
 
 
 async def _said_in_plain(port: int) -> bytes:
