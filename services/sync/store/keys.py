@@ -47,19 +47,27 @@ class TrustedKeys:
             for row in rows
         }
 
-    async def put(self, changes: Iterable[tuple[Change, bytes]], *, origin: UUID) -> None:
-        """Write own records, each with its certificate."""
-        await self._conn.executemany(
+    async def put(self, changes: Iterable[tuple[Change, bytes]], *, origin: UUID) -> list[Change]:
+        """Write own records, each with its certificate; those that were written.  One that came
+        back meanwhile from the parent, in a later version, stays as it is."""
+        made = {change.id: (change, certificate) for change, certificate in changes}
+        rows = await self._conn.fetch(
             """
-            INSERT INTO trusted_keys (origin, id, owner_epoch, version, hash, public, certificate)
-            VALUES ($1, $2, $3, $4, $5, $6, $7)
+            INSERT INTO trusted_keys AS held
+                   (origin, id, owner_epoch, version, hash, public, certificate)
+            SELECT $1, * FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[],
+                                     $7::bytea[])
             ON CONFLICT (id, origin) DO UPDATE
                SET version = excluded.version, hash = excluded.hash, public = excluded.public,
                    certificate = excluded.certificate
+             WHERE held.version < excluded.version
+            RETURNING id
             """,
-            [
-                (origin, change.id, change.owner_epoch, change.version, change.hash, change.public,
-                 certificate)
-                for change, certificate in changes
-            ],
+            origin, list(made),
+            [change.owner_epoch for change, _ in made.values()],
+            [change.version for change, _ in made.values()],
+            [change.hash for change, _ in made.values()],
+            [change.public for change, _ in made.values()],
+            [certificate for _, certificate in made.values()],
         )  # fmt: skip
+        return [made[row["id"]][0] for row in rows]

@@ -93,9 +93,9 @@ class Keys:
                     certificate = known[node].certificate
                     change = events.handed_down(node, certificate, record, at=self._now())
                     fresh.append((change, certificate))
-            await store.trusted_keys.put(fresh, origin=own)
-            await store.outbox.put(*(change for change, _ in fresh))
-        if fresh:
+            written = await store.trusted_keys.put(fresh, origin=own)
+            await store.outbox.put(*written)
+        if written:
             self._means.committed()
 
     def _is_fresh(self, certificate: bytes) -> bool:
