@@ -45,14 +45,22 @@ HERE = "(SELECT * FROM pg_database WHERE datname = current_database()) AS here"
 OWNER = "pg_get_userbyid(datdba)"
 
 
+PASSING_ROLES = """
+    'pg_read_all_data', 'pg_write_all_data', 'pg_read_server_files', 'pg_write_server_files',
+    'pg_execute_server_program'
+"""
+"""Roles of PostgreSQL's own that pass by what is granted."""
+
+
 class WallMissing(Exception):
     """Who owns what it serves passes every wall in the database; the text says what to do."""
 
     def __init__(self, *, role: str, owner: str) -> None:
         super().__init__(
             f"the role {role} must not own the database or its tables, or have the rights of "
-            f"{owner}, who does; it must be able to become {owner}; and neither may be a superuser "
-            "or pass by row-level security: see `The roles in PostgreSQL` in deploy/README.md"
+            f"{owner}, who does; it must be able to become {owner}; neither may be a superuser, pass "
+            "by row-level security, or be a member of pg_read_all_data or the like: see `The roles "
+            "in PostgreSQL` in deploy/README.md"
         )
 
 
@@ -184,7 +192,11 @@ async def _check_role(conn: Connection) -> None:
                OR EXISTS (SELECT FROM pg_roles WHERE (rolsuper OR rolbypassrls)
                                                  AND (oid = datdba OR rolname = session_user))
                OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace
-                                                 AND pg_has_role(relowner, 'USAGE')),
+                                                 AND pg_has_role(relowner, 'USAGE'))
+               OR EXISTS (SELECT FROM pg_roles reader, pg_roles passing
+                           WHERE (reader.oid = datdba OR reader.rolname = session_user)
+                             AND passing.rolname IN ({PASSING_ROLES})
+                             AND pg_has_role(reader.oid, passing.oid, 'USAGE, SET')),
                pg_has_role(datdba, 'SET')
           FROM {HERE}
         """

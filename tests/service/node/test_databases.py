@@ -1,10 +1,12 @@
-"""Databases are removed by who made them, whatever goes on in them."""
+"""Databases are for who serves there, and are removed by who made them."""
 
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import pytest
 
+from kit import db
 from node import databases, engines
 from tests.eventually import eventually
 
@@ -43,3 +45,19 @@ async def test_a_database_is_removed_while_autovacuum_is_at_work_in_it(tmp_path:
         )
         for conn in (guest, inside, host):
             await conn.close()
+
+
+async def test_who_may_read_the_data_of_all_does_not_serve(tmp_path: Path) -> None:
+    """Grants and policies would keep nothing from them."""
+    async with engines.postgres(tmp_path) as dsn:
+        url = await databases.create(dsn, "things", password="test")
+        host = await asyncpg.connect(dsn)
+        for reader in ("things", "things_owner"):
+            await host.execute(f"GRANT pg_read_all_data TO {reader} WITH INHERIT FALSE, SET TRUE")
+            with pytest.raises(db.WallMissing, match="pg_read_all_data"):
+                async with db.connect(url):
+                    pass
+            await host.execute(f"REVOKE pg_read_all_data FROM {reader}")
+        await host.close()
+        async with db.connect(url):
+            pass
