@@ -58,9 +58,9 @@ class WallMissing(Exception):
     def __init__(self, *, role: str, owner: str) -> None:
         super().__init__(
             f"the role {role} must not own the database or its tables, or have the rights of "
-            f"{owner}, who does; it must be able to become {owner}; neither may be a superuser, pass "
-            "by row-level security, or be a member of pg_read_all_data or the like: see `The roles "
-            "in PostgreSQL` in deploy/README.md"
+            f"{owner}, who does; it must be able to become {owner}; neither may be a superuser, "
+            "pass by row-level security, or be a member of pg_read_all_data or the like: see `The "
+            "roles in PostgreSQL` in deploy/README.md"
         )
 
 
