@@ -40,6 +40,8 @@ def announce(fact: domain.Fact) -> Message:
             )
         case domain.ApplicationRejected(application=application, organization=organization):
             return pb.ApplicationRejected(application=application, organization=organization)
+        case domain.ApplicationWithdrawn(application=application, organization=organization):
+            return pb.ApplicationWithdrawn(application=application, organization=organization)
         case domain.MemberAdmitted() | domain.MemberLeft() | domain.MemberErased():
             return _of_members(fact)
         case _:

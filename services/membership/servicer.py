@@ -257,6 +257,14 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
         name = uuid_in(request.name, "applications")
         return _application(await self._applications.get_mine(name, caller=caller.get()))
 
+    async def WithdrawMyApplication(
+        self, request: identity_pb2.WithdrawMyApplicationRequest, context: Context
+    ) -> pb.Application:
+        withdrawn = await self._applications.withdraw_mine(
+            uuid_in(request.name, "applications"), call=call_of(request, request.request_id)
+        )
+        return _application(withdrawn)
+
     async def BindIdentity(
         self, request: identity_pb2.BindIdentityRequest, context: Context
     ) -> identity_pb2.Binding:

@@ -92,6 +92,11 @@ class Changes:
         request = identity_pb2.CreateMyApplicationRequest(parent=STREET, person=person)
         return request, f"persons/{number}"
 
+    async def WithdrawMyApplication(self) -> Asked:  # noqa: N802
+        request, by = await self.CreateMyApplication()
+        made = await self._ask(request, by=by)
+        return identity_pb2.WithdrawMyApplicationRequest(name=made.name), by
+
     async def BindIdentity(self) -> Asked:  # noqa: N802
         number = next(NUMBERS)
         person = membership_pb2.Person(full_name="赵六", id_number=an_id_number(number))

@@ -49,6 +49,14 @@ class ApplicationPending(AlreadyExists):
     chinese = "该身份证号的持有人已有一份待审的入会申请；请先审批该申请"
 
 
+class ApplicationGranted(FailedPrecondition):
+    message = (
+        "{application} was approved, and you are a member by it; an officer of the union can end "
+        "the membership, and erase you then"
+    )
+    chinese = "{application} 已获批准，您已是会员；如需退会并删除个人信息，请联系工会干部"
+
+
 class KnownAlready(AlreadyExists):
     message = (
         "whoever has this ID number is a member here or has applied; a member binds with "
@@ -87,6 +95,7 @@ class ApplicationState(IntEnum):
     PENDING = 1
     APPROVED = 2
     REJECTED = 3
+    WITHDRAWN = 4
 
 
 class MemberState(IntEnum):
@@ -131,6 +140,13 @@ class ApplicationRejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationWithdrawn:
+    application: str
+    organization: str
+    occur_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberAdmitted:
     member: str
     organization: str
@@ -155,6 +171,7 @@ Fact = (
     ApplicationCreated
     | ApplicationApproved
     | ApplicationRejected
+    | ApplicationWithdrawn
     | MemberAdmitted
     | MemberLeft
     | MemberErased
@@ -236,7 +253,7 @@ class Application:
     reject_reason: str = ""
     member: UUID | None = None
     erase_time: datetime | None = None
-    """When the person was erased, who had been turned down."""
+    """When the person was erased, who had been turned down or had withdrawn."""
 
     @property
     def name(self) -> str:
@@ -299,6 +316,25 @@ class Application:
             application=self.name, organization=f"organizations/{self.organization}", occur_time=at
         )
         return decided, fact
+
+    def withdraw(self, *, at: datetime) -> tuple["Application", ApplicationWithdrawn | None]:
+        """The application without its person, whom its filer takes back; and the fact to announce,
+        unless it was over before.
+
+        Raises:
+            ApplicationGranted: if the person is a member by it.
+            OwnedElsewhere: if this is a copy.
+        """
+        if self.state is ApplicationState.APPROVED:
+            raise ApplicationGranted(application=self.name)
+        gone = replace(self, person=None, reject_reason="", erase_time=self.erase_time or at)
+        if self.state is not ApplicationState.PENDING:
+            return gone, None
+        withdrawn = replace(gone._decided(by=self.filer, at=at), state=ApplicationState.WITHDRAWN)
+        fact = ApplicationWithdrawn(
+            application=self.name, organization=f"organizations/{self.organization}", occur_time=at
+        )
+        return withdrawn, fact
 
     def _decided(self, *, by: str, at: datetime) -> "Application":
         header = self.header.next(resource=self.name)

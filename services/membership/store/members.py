@@ -87,7 +87,7 @@ class Applications:
         )  # fmt: skip
         return self._of(row) if row else None
 
-    async def lock(self, application: UUID, *, scope: Scope) -> Application:
+    async def lock(self, application: UUID, *, scope: Scope | None) -> Application:
         """Like `get`, and holds the row until the transaction ends."""
         return await self.get(application, scope=scope, lock="FOR UPDATE OF record")
 
@@ -166,11 +166,12 @@ class Applications:
         return plain.decode() if plain else ""
 
     def _of(self, row: Any) -> Application:
-        erased = row["came_state"] == MemberState.ERASED
+        state = ApplicationState(row["state"])
+        # A restore may have brought the person back, until the next sweep.
+        erased = row["came_state"] == MemberState.ERASED or state is ApplicationState.WITHDRAWN
         return Application(
             id=row["id"], header=_header(row, self._node), organization=row["organization"],
-            state=ApplicationState(row["state"]),
-            person=None if erased else opened(sealer_in(self._keyring, row), row),
+            state=state, person=None if erased else opened(sealer_in(self._keyring, row), row),
             create_time=row["create_time"], filer=row["filer"] or "",
             decide_time=row["decide_time"], decider=row["decider"] or "",
             reject_reason=self._reason(row), member=row["member"], erase_time=row["erase_time"],

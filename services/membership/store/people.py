@@ -17,6 +17,7 @@ from services.membership.domain.members import (
     AlreadyAMember,
     Application,
     ApplicationPending,
+    ApplicationState,
     Member,
     MemberState,
 )
@@ -185,8 +186,8 @@ class People:
                 )
 
     async def erase(self, node: UUID, member: UUID | None = None) -> tuple[list[bytes], list[str]]:
-        """Destroy the keys of persons whose own record says ERASED, and their rows; who they were,
-        by blind index, and by which records.
+        """Destroy the keys of persons whose own record says ERASED or WITHDRAWN, and their rows;
+        who they were, by blind index, and by which records.
 
         Args:
             member: None: of all.  A restore from a backup may have brought some back.
@@ -197,6 +198,10 @@ class People:
                 SELECT person.id, person.key, id_index
                   FROM members JOIN people person USING (id)
                  WHERE origin = $1 AND state = {MemberState.ERASED:d} AND (id = $2 OR $2 IS NULL)
+                 UNION ALL
+                SELECT person.id, person.key, id_index
+                  FROM applications JOIN people person USING (id)
+                 WHERE origin = $1 AND state = {ApplicationState.WITHDRAWN:d} AND $2 IS NULL
             ), keys AS (
                 DELETE FROM data_keys WHERE id IN (SELECT key FROM erased)
             ), gone AS (
@@ -213,12 +218,22 @@ class People:
     ) -> tuple[list[bytes], list[str]]:
         """The same of those who were turned down in a span of time.  What else they are here has a
         key of its own."""
+        return await self._erase_applicants("decide_time >= $2 AND decide_time < $3", at, *decided)
+
+    async def erase_withdrawn(
+        self, application: UUID, *, at: datetime
+    ) -> tuple[list[bytes], list[str]]:
+        """The same of who has withdrawn."""
+        return await self._erase_applicants("application = $2", at, application)
+
+    async def _erase_applicants(
+        self, which: str, at: datetime, *values: Any
+    ) -> tuple[list[bytes], list[str]]:
         erased = await self._conn.fetch(
-            """
+            f"""
             WITH due AS (
-                UPDATE submissions SET erase_time = $3, reject_reason = NULL
-                 WHERE decide_time >= $1 AND decide_time < $2
-                   AND member IS NULL AND erase_time IS NULL
+                UPDATE submissions SET erase_time = $1, reject_reason = NULL
+                 WHERE {which} AND member IS NULL AND erase_time IS NULL
                 RETURNING application
             ), gone AS (
                 DELETE FROM people USING due WHERE id = application RETURNING id, id_index
@@ -227,7 +242,7 @@ class People:
             )
             SELECT id_index, 'applications/' || id AS record FROM gone
             """,
-            *decided, at,
+            at, *values,
         )  # fmt: skip
         return [row[0] for row in erased], [row[1] for row in erased]
 

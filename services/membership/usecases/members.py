@@ -12,6 +12,7 @@ from kit.rpc import Call, Page, uuid_in
 from services.membership import events
 from services.membership.domain import members as domain
 from services.membership.domain.bindings import check_attempts
+from services.membership.domain.consents import CONTACT, Step, withdraw
 from services.membership.domain.identity import Person, beijing_date, id_number_of, person_of
 from services.membership.domain.members import (
     AlreadyAMember,
@@ -108,6 +109,31 @@ class Applications:
         if found.filer != caller:
             raise ApplicationNotFound(application=found.name)
         return found
+
+    async def withdraw_mine(self, name: UUID, *, call: Call) -> Application:
+        """Take back one that who calls has filed, and destroy the key of the person."""
+        at = self._means.clock()
+        async with self._means.database.transaction() as store:
+            application = await store.applications.lock(name, scope=None)
+            if application.filer != call.caller:
+                raise ApplicationNotFound(application=application.name)
+            if earlier := await store.calls.earlier(call, Application):
+                return earlier
+            withdrawn, fact = application.withdraw(at=at)
+            given = await store.consents.lock_latest([name], CONTACT)
+            if given and given.step is Step.GIVEN:
+                ended = withdraw(CONTACT, latest=given, person=name, by=call.caller, at=at)
+                await store.consents.add_all([ended])
+            if fact:
+                change = events.change(withdrawn, fact)
+                await store.applications.save_decision(withdrawn, change)
+                await store.outbox.put(change)
+            await store.roster_rows.forget(*await store.people.erase_withdrawn(name, at=at))
+            if call.act:
+                call.act.touch(application.name)
+            await store.calls.answer(call, withdrawn)
+        self._means.committed()
+        return withdrawn
 
     async def _file(
         self, store: Store, organization: UUID, person: Person, call: Call, at: datetime

@@ -13,6 +13,7 @@ from openpyxl import load_workbook
 from kit.db import Database
 from kit.records import groups_of, hash_of, record_hash
 from kit.sealing import FileKeys, Keyring
+from services.membership.domain.consents import Step
 from services.membership.events import sections_of
 from services.membership.store import Store
 from services.membership.store.members import Members
@@ -23,7 +24,7 @@ from smartunion.membership.v1.records_pb2 import PersonalMember
 from tests.builders import a_roster
 from tests.eventually import eventually
 from tests.service.desk import Desk
-from tests.service.membership.test_bindings import a_person, ask, binding, refusal
+from tests.service.membership.test_bindings import a_person, applying, ask, binding, refusal
 
 GROUND = pb.Member.CONSENT_WITHDRAWN
 
@@ -208,6 +209,89 @@ async def test_who_was_turned_down_is_forgotten_when_the_term_has_ended(
     other = await membership.ask(pb.GetApplicationRequest(name=new))
     assert (other.person.full_name, other.reject_reason) == ("张三", "材料不全")
     assert (await membership.ask(pb.GetMemberRequest(name=member))).person.full_name == "张三"
+
+
+async def withdraw(desk: Desk, name: str, *, by: str) -> pb.Application:
+    request = identity_pb2.WithdrawMyApplicationRequest(name=name, request_id=str(uuid4()))
+    answer: pb.Application = await ask(desk, request, by=by)
+    return answer
+
+
+async def test_who_takes_an_application_back_is_erased_at_once_and_may_apply_again(
+    membership: Desk,
+) -> None:
+    person, wish = a_person(), applying(membership, 1)
+    wish.person.phone = "13800000000"
+    mine = await ask(membership, wish, by=person)
+    assert all(await kept(membership, mine.name))
+    withdrawn = await withdraw(membership, mine.name, by=person)
+    assert (withdrawn.state, withdrawn.version) == (pb.Application.WITHDRAWN, 2)
+    assert withdrawn.HasField("erase_time") and withdrawn.decider == mine.filer
+    assert not any(await kept(membership, mine.name))
+    found = await membership.ask(pb.GetApplicationRequest(name=mine.name))
+    assert found == await withdraw(membership, mine.name, by=person)  # a double click
+    assert not found.HasField("person") and found.state == pb.Application.WITHDRAWN
+    steps = await membership.pool.fetch(
+        "SELECT step FROM consents WHERE person = $1 AND use = 'contact' ORDER BY id",
+        key(mine.name),
+    )
+    assert [row["step"] for row in steps] == [Step.GIVEN, Step.WITHDRAWN]
+    approving = pb.ApproveApplicationRequest(name=mine.name)
+    assert (await membership.refusal(approving)).reason == "ALREADY_DECIDED"
+    again = await ask(membership, applying(membership, 1), by=person)
+    assert again.name != mine.name and again.state == pb.Application.PENDING
+
+
+async def test_who_was_turned_down_need_not_wait_for_the_end_of_the_term(membership: Desk) -> None:
+    person = a_person()
+    mine = await ask(membership, applying(membership, 1), by=person)
+    await membership.ask(pb.RejectApplicationRequest(name=mine.name, reason="材料不全"))
+    withdrawn = await withdraw(membership, mine.name, by=person)
+    assert (withdrawn.state, withdrawn.version) == (pb.Application.REJECTED, 2)
+    assert withdrawn.HasField("erase_time") and not withdrawn.reject_reason
+    assert not any(await kept(membership, mine.name))
+    assert await ask(membership, looking_at(mine), by=person) == withdrawn
+
+
+async def test_only_who_filed_takes_an_application_back_and_not_once_they_are_a_member(
+    membership: Desk,
+) -> None:
+    person = a_person()
+    mine = await ask(membership, applying(membership, 1), by=person)
+    other = await membership.apply(2)  # by an officer, for somebody
+    for name, by in ((mine.name, a_person()), (other.name, person)):
+        request = identity_pb2.WithdrawMyApplicationRequest(name=name)
+        assert (await refusal(membership, request, by=by)).reason == "APPLICATION_NOT_FOUND"
+    await membership.approve(mine)
+    request = identity_pb2.WithdrawMyApplicationRequest(name=mine.name)
+    assert (await refusal(membership, request, by=person)).reason == "APPLICATION_GRANTED"
+    for name in (mine.name, other.name):
+        assert all(await kept(membership, name))
+
+
+async def test_who_took_an_application_back_does_not_come_back_with_a_backup(
+    membership: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = a_person()
+    mine = await ask(membership, applying(membership, 1), by=person)
+    rows = await kept(membership, mine.name)
+    await withdraw(membership, mine.name, by=person)
+    for table, lost in zip(("people", "data_keys"), rows, strict=True):
+        await membership.pool.copy_records_to_table(
+            table, records=[tuple(row) for row in lost], columns=list(lost[0].keys())
+        )
+    found = await membership.ask(pb.GetApplicationRequest(name=mine.name))
+    assert not found.HasField("person")
+    monkeypatch.setattr(imports, "SWEEP", 0.0)
+
+    async def swept() -> None:
+        assert not any(await kept(membership, mine.name))
+
+    await eventually(swept)
+
+
+def looking_at(application: pb.Application) -> identity_pb2.GetMyApplicationRequest:
+    return identity_pb2.GetMyApplicationRequest(name=application.name)
 
 
 async def shown(desk: Desk, roster: pb.Roster) -> list[bool]:
