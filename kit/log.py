@@ -394,6 +394,9 @@ class _Channel:
 
     async def _beat(self) -> None:
         head = await self._conn.fetchval("SELECT head FROM logs WHERE channel = $1", self.channel)
+        if head != self._head:  # what a restore took back, no certificate speaks of yet
+            self._uncertified += 1
+            self._entered_at = monotonic()
         self._announce(head, [])
 
     def _announce(self, head: int, rows: list[Any]) -> None:

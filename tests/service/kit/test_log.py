@@ -16,6 +16,7 @@ from kit.ids import uuid7
 from kit.log import LogRewound, LogTrimmed, Publisher, free, number_entries, read_log
 from kit.proofs import audit, proof_of, sums_of
 from kit.records import MODULUS, element
+from kit.restores import take_back
 from kit.server import KIT_MIGRATIONS
 from kit.waiting import ended
 from node import databases
@@ -129,6 +130,34 @@ async def test_a_second_publisher_waits_and_takes_over(written: Written) -> None
     await asyncio.gather(*(written.write(uuid7()) for _ in range(50)))
     assert len(await written.numbered()) == 100
     await ended(task)
+
+
+async def test_what_a_restore_has_taken_back_is_certified_without_delay(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or those above could not prove it until a minute has passed."""
+    monkeypatch.setattr(log, "QUIET", 0.0)
+    monkeypatch.setattr(log, "HEARTBEAT", 0.0)
+
+    async def certified() -> int:
+        head = await written.pool.fetchval("SELECT head FROM logs WHERE channel = 'records'")
+        proof = await proof_of(written.pool, NODE, "records")
+        assert proof.certified == proof.applied == head > 0
+        return int(head)
+
+    head = await eventually(certified)
+    found = await take_back(
+        written.pool, (THING,), NODE,
+        log_pb2.TakeBackRequest(channel="records", head=head + 100), none(),
+    )  # fmt: skip
+    assert found.run
+    assert await eventually(certified, within=10) == head + 101
+
+
+async def none() -> AsyncIterator[Any]:
+    """Nothing more."""
+    for nothing in ():
+        yield nothing
 
 
 async def test_nothing_is_freed_that_a_reader_has_not_passed(written: Written) -> None:
