@@ -60,16 +60,16 @@ async def _check_servers() -> None:
 async def postgres() -> AsyncIterator[str]:
     """The DSN of a role that may create roles and databases, which end with the session."""
     async with AsyncExitStack() as stack:
-        if not POSTGRES_DSN:
+        if POSTGRES_DSN:
+            yield await stack.enter_async_context(guest(POSTGRES_DSN))
+        else:  # a server that ends with all that it has
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="smartunion-"))
-            own = await stack.enter_async_context(engines.postgres(Path(folder)))
-        yield await stack.enter_async_context(guest(POSTGRES_DSN or own))
+            yield await invited(await stack.enter_async_context(engines.postgres(Path(folder))))
 
 
-@asynccontextmanager
-async def guest(dsn: str) -> AsyncIterator[str]:
-    """A role on the server of others that reaches nothing of theirs and leaves nothing behind, and
-    beside it the one that serves what it owns (`tests.roles.on`)."""
+async def invited(dsn: str) -> str:
+    """A role on a server that reaches nothing of others, and beside it the one that serves what it
+    owns (`tests.roles.on`)."""
     name, password = f"smartunion_test_{secrets.token_hex(8)}", secrets.token_hex(16)
     owner = name + databases.OWNER
     host = await databases.connect(dsn)
@@ -80,14 +80,23 @@ async def guest(dsn: str) -> AsyncIterator[str]:
         GRANT {owner} TO {name} WITH INHERIT FALSE, SET TRUE
         """
     )
+    await host.close()
     parts = urlsplit(dsn)
     server = parts.netloc.rpartition("@")[2]
-    own = urlunsplit(parts._replace(netloc=f"{owner}:{password}@{server}"))
+    return urlunsplit(parts._replace(netloc=f"{owner}:{password}@{server}"))
+
+
+@asynccontextmanager
+async def guest(dsn: str) -> AsyncIterator[str]:
+    """The same on the server of others, where nothing is left behind."""
+    own = await invited(dsn)
+    owner = str(urlsplit(own).username)
     try:
         yield own
         await leave(own)
     finally:
-        await host.execute(f"DROP ROLE {owner}, {name}")
+        host = await databases.connect(dsn)
+        await host.execute(f"DROP ROLE {owner}, {owner.removesuffix(databases.OWNER)}")
         await host.close()
 
 
