@@ -73,6 +73,8 @@ class Copies:
         self.lacking: Mapping[tuple[UUID, str], Sequence[int]] = {}
         """The buckets with records of which a section that is shown is not held, by stream."""
         self._doubt, self._looked, self._pause = True, 0.0, LOOK_EVERY
+        self._stuck: dict[bytes, int] = {}
+        """The frames that cannot be applied, by stream: each is told once."""
 
     async def run(self) -> None:
         """Until cancelled.  What passes by itself is survived by beginning again."""
@@ -136,7 +138,10 @@ class Copies:
             )  # fmt: skip
         if (answer.view, frozenset(answer.sections)) != (self.view, self.shown):
             await self._hold_to(answer.view, frozenset(answer.sections))
-        return await self._apply_all(answer.frames)
+        applied = await self._apply_all(answer.frames)
+        if answer.frames and not applied:
+            await asyncio.sleep(WAIT)  # they are there, so sync does not wait
+        return applied
 
     async def _hold_to(self, view: str, shown: frozenset[str]) -> None:
         """Hold to a view: nothing else is taken from now on, what it does not show is deleted."""
@@ -161,16 +166,21 @@ class Copies:
 
     async def _apply_all(self, frames: Sequence[frame_pb2.Frame]) -> bool:
         """Apply frames; what keeps one stream from going on does not keep the others."""
-        applied, stuck = False, set[bytes]()
+        applied, kept_out = False, set[bytes]()
         for frame in frames:
-            if frame.stream.origin + frame.stream.channel.encode() in stuck:
+            stream = frame.stream.origin + frame.stream.channel.encode()
+            if stream in kept_out:
                 continue
             try:
                 async with self._pool.acquire() as conn, conn.transaction():
                     await self._apply_frame(conn, frame)
                 applied = True
+                self._stuck.pop(stream, None)
             except (FrameBroken, CursorMoved) as error:
-                stuck.add(frame.stream.origin + frame.stream.channel.encode())
+                kept_out.add(stream)
+                if self._stuck.get(stream) == frame.number:
+                    continue
+                self._stuck[stream] = frame.number
                 origin = str(UUID(bytes=frame.stream.origin))
                 facts = {"origin": origin, "frame": frame.number, "error": repr(error)}
                 level = logging.INFO if isinstance(error, CursorMoved) else logging.ERROR
