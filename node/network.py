@@ -138,14 +138,14 @@ class Network:
     """The nodes, by division code, while they run."""
 
     def __init__(
-        self, folder: Path, *, proxied: Collection[str] = (), separate: bool = False,
+        self, folder: Path, *, proxied: Collection[str] = (), separate: Collection[str] = (),
         program: Sequence[str] = NODE_UP,
     ) -> None:  # fmt: skip
         """
         Args:
             folder: keeps a folder for each node.
             proxied: the codes of the nodes that reach their parent through `lines`.
-            separate: each service is a process of its own.
+            separate: the nodes of which each service is a process of its own.
             program: what this Python runs for each node, but for `--config FILE`.
         """
         self._program = program
@@ -220,7 +220,7 @@ class Network:
         log.unlink(missing_ok=True)
         program = await processes.run(
             [sys.executable, *self._program, "--config", config.resolve(),
-             *(["--processes"] if self._separate else [])],
+             *(["--processes"] if seat.code in self._separate else [])],
             goodbye=signal.SIGTERM, orphaned=signal.SIGTERM, patience=GOODBYE, log=log,
         )  # fmt: skip
         self._stack.push_async_callback(program.stop)

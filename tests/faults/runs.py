@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import astuple
 from pathlib import Path
@@ -198,15 +198,18 @@ async def one_row(dsn: str, query: str) -> list[int]:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[World]:
-    """Nation, province and two cities, each service a process, and lines that can be cut.
+async def world(separate: Collection[str] = NODES) -> AsyncIterator[World]:
+    """Nation, province and two cities, and lines that can be cut.
 
     Their folder goes with them, unless a run on them failed: it has the logs and databases.
+
+    Args:
+        separate: the nodes of which each service is a process, and can be struck.
     """
     folder = Path(tempfile.mkdtemp(prefix="smartunion-faults-"))
     failed = True
     try:
-        async with _started(folder) as made:
+        async with _started(folder, separate) as made:
             failed = False
             yield made
             failed = made.failed
@@ -228,8 +231,8 @@ def _politely(run: Callable[..., Awaitable[Program]]) -> Callable[..., Awaitable
 
 
 @asynccontextmanager
-async def _started(folder: Path) -> AsyncIterator[World]:
-    async with Network(folder, proxied=LINES, separate=True) as network:
+async def _started(folder: Path, separate: Collection[str]) -> AsyncIterator[World]:
+    async with Network(folder, proxied=LINES, separate=separate) as network:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SMARTUNION_KEEP_DAYS", f"{KEEP_DAYS:f}")
             patch.setattr(processes, "run", _politely(processes.run))

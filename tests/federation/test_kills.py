@@ -32,7 +32,7 @@ PLAN = Plan(
 
 @pytest.fixture(scope="module")
 async def network() -> AsyncIterator[World]:
-    async with world() as made:
+    async with world(separate=(CITY, PROVINCE)) as made:
         yield made
 
 
