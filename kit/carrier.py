@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
@@ -55,28 +54,35 @@ def trusting(url: str, ca: str) -> ssl.SSLContext | None:
 
 async def dial(url: str, ca: str = "", **options: Any) -> Client:
     """A connection that is tried for ever, and again whenever it is lost; `ca` as above."""
+    options = {
+        "allow_reconnect": True,
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": 0.25,
+        "connect_timeout": 2,
+        "ping_interval": 5,
+        "max_outstanding_pings": 2,
+        "error_cb": _on_error,
+        **options,
+    }
     while True:
-        attempt = nats.connect(
-            url,
-            allow_reconnect=True,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.25,
-            connect_timeout=2,
-            ping_interval=5,
-            max_outstanding_pings=2,
-            error_cb=_on_error,
-            tls=trusting(url, ca),
-            **options,
-        )
-        try:
-            return await within(ATTEMPT, attempt)
-        except FAILURES:
-            await asyncio.sleep(0.5)
+        with suppress(*FAILURES):
+            return await _connected(url, trusting(url, ca), options)
+        await asyncio.sleep(0.5)
+
+
+async def _connected(url: str, tls: ssl.SSLContext | None, options: dict[str, Any]) -> Client:
+    client = Client()
+    try:
+        await within(ATTEMPT, client.connect(url, tls=tls, **options))
+    except BaseException:
+        await close(client)
+        raise
+    return client
 
 
 async def close(client: Client) -> None:
-    """End a connection, also one that never came to be."""
-    with suppress(*FAILURES):
+    """End a connection, also one that never came to be: of that, nats-py asserts that it has."""
+    with suppress(*FAILURES, AssertionError):
         await within(CLOSING, client.close())
 
 

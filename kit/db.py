@@ -189,14 +189,14 @@ async def _check_role(conn: Connection) -> None:
     found: Any = await conn.fetchrow(
         f"""
         SELECT session_user, {OWNER}, pg_has_role(datdba, 'USAGE')
-               OR EXISTS (SELECT FROM pg_roles WHERE (rolsuper OR rolbypassrls)
-                                                 AND (oid = datdba OR rolname = session_user))
                OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace
                                                  AND pg_has_role(relowner, 'USAGE'))
-               OR EXISTS (SELECT FROM pg_roles reader, pg_roles passing
-                           WHERE (reader.oid = datdba OR reader.rolname = session_user)
-                             AND passing.rolname IN ({PASSING_ROLES})
-                             AND pg_has_role(reader.oid, passing.oid, 'USAGE, SET')),
+               OR EXISTS (SELECT FROM pg_roles own, pg_roles passing
+                           WHERE (own.oid = datdba OR own.rolname = session_user)
+                             AND pg_has_role(own.oid, passing.oid, 'USAGE, SET')
+                             AND (passing.rolsuper OR passing.rolbypassrls
+                                  OR passing.rolreplication
+                                  OR passing.rolname IN ({PASSING_ROLES}))),
                pg_has_role(datdba, 'SET')
           FROM {HERE}
         """

@@ -51,10 +51,10 @@ class ApplicationPending(AlreadyExists):
 
 class ApplicationGranted(FailedPrecondition):
     message = (
-        "{application} was approved, and you are a member by it; an officer of the union can end "
-        "the membership, and erase you then"
+        "{application} was approved; of the membership that came of it, ask an officer of the "
+        "union, who can end it, and then erase you"
     )
-    chinese = "{application} 已获批准，您已是会员；如需退会并删除个人信息，请联系工会干部"
+    chinese = "{application} 已获批准；如需退会并删除个人信息，请联系工会干部"
 
 
 class KnownAlready(AlreadyExists):
@@ -317,20 +317,21 @@ class Application:
         )
         return decided, fact
 
-    def withdraw(self, *, at: datetime) -> tuple["Application", ApplicationWithdrawn | None]:
-        """The application without its person, whom its filer takes back; and the fact to announce,
-        unless it was over before.
+    def withdraw(self, *, at: datetime) -> tuple["Application", ApplicationWithdrawn]:
+        """The application without its person, also if it was turned down before; and the fact to
+        announce.
 
         Raises:
-            ApplicationGranted: if the person is a member by it.
+            ApplicationGranted: if it was approved.
             OwnedElsewhere: if this is a copy.
         """
+        header = self.header.next(resource=self.name)
         if self.state is ApplicationState.APPROVED:
             raise ApplicationGranted(application=self.name)
-        gone = replace(self, person=None, reject_reason="", erase_time=self.erase_time or at)
-        if self.state is not ApplicationState.PENDING:
-            return gone, None
-        withdrawn = replace(gone._decided(by=self.filer, at=at), state=ApplicationState.WITHDRAWN)
+        withdrawn = replace(
+            self, header=header, state=ApplicationState.WITHDRAWN, person=None, reject_reason="",
+            decide_time=self.decide_time or at, decider=self.decider or self.filer, erase_time=at,
+        )  # fmt: skip
         fact = ApplicationWithdrawn(
             application=self.name, organization=f"organizations/{self.organization}", occur_time=at
         )

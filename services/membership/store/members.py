@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -157,6 +157,24 @@ class Applications:
             """,
             *_columns(application, change), application.decide_time, application.decider,
             reason, application.member,
+        )  # fmt: skip
+
+    async def close_rejected(self, *, by: str, at: datetime) -> None:
+        """Let those count as decided whose own record says REJECTED: a restore may have lost who
+        did it, and when."""
+        await self._conn.execute(
+            f"""
+            WITH closed AS (
+                UPDATE submissions SET decide_time = $1, decider = $2
+                  FROM applications
+                 WHERE id = application AND origin = $3
+                   AND state = {ApplicationState.REJECTED:d}
+                   AND decide_time IS NULL AND submissions.member IS NULL AND erase_time IS NULL
+                RETURNING application
+            )
+            UPDATE people SET standing = NULL FROM closed WHERE id = application
+            """,
+            at, by, self._node,
         )  # fmt: skip
 
     def _reason(self, row: Any) -> str:

@@ -186,8 +186,8 @@ class People:
                 )
 
     async def erase(self, node: UUID, member: UUID | None = None) -> tuple[list[bytes], list[str]]:
-        """Destroy the keys of persons whose own record says ERASED or WITHDRAWN, and their rows;
-        who they were, by blind index, and by which records.
+        """Destroy the keys of persons whose own record says ERASED, and their rows; who they were,
+        by blind index, and by which records.
 
         Args:
             member: None: of all.  A restore from a backup may have brought some back.
@@ -198,10 +198,6 @@ class People:
                 SELECT person.id, person.key, id_index
                   FROM members JOIN people person USING (id)
                  WHERE origin = $1 AND state = {MemberState.ERASED:d} AND (id = $2 OR $2 IS NULL)
-                 UNION ALL
-                SELECT person.id, person.key, id_index
-                  FROM applications JOIN people person USING (id)
-                 WHERE origin = $1 AND state = {ApplicationState.WITHDRAWN:d} AND $2 IS NULL
             ), keys AS (
                 DELETE FROM data_keys WHERE id IN (SELECT key FROM erased)
             ), gone AS (
@@ -221,10 +217,21 @@ class People:
         return await self._erase_applicants("decide_time >= $2 AND decide_time < $3", at, *decided)
 
     async def erase_withdrawn(
-        self, application: UUID, *, at: datetime
+        self, node: UUID, application: UUID | None = None, *, at: datetime
     ) -> tuple[list[bytes], list[str]]:
-        """The same of who has withdrawn."""
-        return await self._erase_applicants("application = $2", at, application)
+        """The same of those whose own application says WITHDRAWN, and is decided with it.
+
+        Args:
+            application: None: of all.  A restore from a backup may have brought some back.
+        """
+        return await self._erase_applicants(
+            f"""
+            application IN (SELECT id FROM applications
+                             WHERE origin = $2 AND state = {ApplicationState.WITHDRAWN:d}
+                               AND (id = $3 OR $3 IS NULL))
+            """,
+            at, node, application,
+        )  # fmt: skip
 
     async def _erase_applicants(
         self, which: str, at: datetime, *values: Any
@@ -232,8 +239,11 @@ class People:
         erased = await self._conn.fetch(
             f"""
             WITH due AS (
-                UPDATE submissions SET erase_time = $1, reject_reason = NULL
-                 WHERE {which} AND member IS NULL AND erase_time IS NULL
+                UPDATE submissions
+                   SET erase_time = $1, reject_reason = NULL,
+                       decide_time = coalesce(decide_time, $1),
+                       decider = coalesce(nullif(decider, ''), filer)
+                 WHERE {which} AND submissions.member IS NULL AND erase_time IS NULL
                 RETURNING application
             ), gone AS (
                 DELETE FROM people USING due WHERE id = application RETURNING id, id_index

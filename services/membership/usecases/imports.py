@@ -104,8 +104,12 @@ class Importer:
             logger.info("uploads given up are deleted", extra={"rosters": deleted})
 
     async def _end_again(self, store: Store, at: datetime) -> None:
-        """What a restore may have brought back: persons, logins and offices of who is no member."""
+        """What a restore may have brought back: persons, logins and offices of who is no member;
+        and applications that were decided."""
         await store.roster_rows.forget(*await store.people.erase(self._means.node))
+        await store.applications.close_rejected(by=SERVICE, at=at)
+        withdrawn = await store.people.erase_withdrawn(self._means.node, at=at)
+        await store.roster_rows.forget(*withdrawn, ended=True)
         await store.bindings.lock()
         for binding in await store.bindings.of_erased():
             await end_binding(store, binding, at=at)

@@ -19,13 +19,14 @@ from services.membership.domain.members import (
     Application,
     ApplicationNotFound,
     ApplicationPending,
+    ApplicationState,
     ApplicationWaits,
     Ground,
     KnownAlready,
     Member,
     MemberState,
 )
-from services.membership.store import Store
+from services.membership.store import Reads, Store
 from services.membership.store.members import salt_of, sealed_reason
 from services.membership.usecases import Means
 from services.membership.usecases.bindings import end_binding
@@ -105,35 +106,40 @@ class Applications:
 
     async def get_mine(self, name: UUID, *, caller: str) -> Application:
         """One that who calls has filed."""
-        found = await self._means.reads.applications.get(name, scope=None)
+        return await self._mine(self._means.reads, name, caller=caller)
+
+    async def _mine(self, held: Store | Reads, name: UUID, *, caller: str) -> Application:
+        found = await held.applications.get(name, scope=None)
         if found.filer != caller:
             raise ApplicationNotFound(application=found.name)
         return found
 
     async def withdraw_mine(self, name: UUID, *, call: Call) -> Application:
-        """Take back one that who calls has filed, and destroy the key of the person."""
-        at = self._means.clock()
+        """Withdraw one that who calls has filed, and destroy the key of the person; again does no
+        harm.  It counts as a failed attempt to be somebody: or numbers could be tried, and those
+        that nobody has be withdrawn."""
+        at, caller = self._means.clock(), uuid_in(call.caller, "persons")
         async with self._means.database.transaction() as store:
-            application = await store.applications.lock(name, scope=None)
-            if application.filer != call.caller:
-                raise ApplicationNotFound(application=application.name)
+            await store.applications.lock(name, scope=None)
+            # Again: what stands beside the row was read before it was waited for.
+            application = await self._mine(store, name, caller=call.caller)
             if earlier := await store.calls.earlier(call, Application):
                 return earlier
-            withdrawn, fact = application.withdraw(at=at)
-            given = await store.consents.lock_latest([name], CONTACT)
-            if given and given.step is Step.GIVEN:
-                ended = withdraw(CONTACT, latest=given, person=name, by=call.caller, at=at)
-                await store.consents.add_all([ended])
-            if fact:
-                change = events.change(withdrawn, fact)
-                await store.applications.save_decision(withdrawn, change)
+            if application.state is not ApplicationState.WITHDRAWN:
+                application, fact = application.withdraw(at=at)
+                change = events.change(application, fact)
+                given = await store.consents.lock_latest([name], CONTACT)
+                if given and given.step is Step.GIVEN:
+                    ended = withdraw(CONTACT, latest=given, person=name, by=call.caller, at=at)
+                    await store.consents.add_all([ended])
+                await store.applications.save_decision(application, change)
+                gone = await store.people.erase_withdrawn(self._means.node, name, at=at)
+                await store.roster_rows.forget(*gone, ended=True)
+                await store.bindings.add_attempt(caller, application.name, at=at)
                 await store.outbox.put(change)
-            await store.roster_rows.forget(*await store.people.erase_withdrawn(name, at=at))
-            if call.act:
-                call.act.touch(application.name)
-            await store.calls.answer(call, withdrawn)
+            await store.calls.answer(call, application)
         self._means.committed()
-        return withdrawn
+        return application
 
     async def _file(
         self, store: Store, organization: UUID, person: Person, call: Call, at: datetime

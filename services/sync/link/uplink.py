@@ -18,7 +18,7 @@ from kit.db import PASSING
 from kit.errors import Refusal
 from kit.log import HEARTBEAT
 from kit.records import DOWN
-from kit.waiting import waited
+from kit.waiting import ended, waited
 from kit.wire import Wire
 from services.sync.differences import Differences, Healer, Metadata
 from services.sync.domain.enrollments import key_invited_by
@@ -110,7 +110,7 @@ class Uplink:
         try:
             await self._push_forever(stub)
         finally:
-            dialling.cancel()
+            await ended(dialling)
             if self._snapshot is not None:
                 self._snapshot[1].cancel()
             if self._nats is not None:

@@ -156,8 +156,9 @@ async def test_what_a_restore_has_taken_back_is_certified_without_delay(
 
 async def none() -> AsyncIterator[Any]:
     """Nothing more."""
-    for nothing in ():
-        yield nothing
+    nothing: list[Any] = []
+    for one in nothing:
+        yield one
 
 
 async def test_nothing_is_freed_that_a_reader_has_not_passed(written: Written) -> None:

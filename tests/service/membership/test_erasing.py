@@ -1,11 +1,14 @@
 """A membership ends, and what is personal of it is erased for ever."""
 
+import asyncio
 import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import grpc
 import pytest
 from openpyxl import load_workbook
@@ -13,6 +16,8 @@ from openpyxl import load_workbook
 from kit.db import Database
 from kit.records import groups_of, hash_of, record_hash
 from kit.sealing import FileKeys, Keyring
+from node.databases import as_owner
+from services.membership.domain.bindings import MOST_OF_PERSON
 from services.membership.domain.consents import Step
 from services.membership.events import sections_of
 from services.membership.store import Store
@@ -22,7 +27,7 @@ from smartunion.membership.v1 import identity_pb2
 from smartunion.membership.v1 import membership_pb2 as pb
 from smartunion.membership.v1.records_pb2 import PersonalMember
 from tests.builders import a_roster
-from tests.eventually import eventually
+from tests.eventually import eventually, waiting
 from tests.service.desk import Desk
 from tests.service.membership.test_bindings import a_person, applying, ask, binding, refusal
 
@@ -217,7 +222,7 @@ async def withdraw(desk: Desk, name: str, *, by: str) -> pb.Application:
     return answer
 
 
-async def test_who_takes_an_application_back_is_erased_at_once_and_may_apply_again(
+async def test_who_withdraws_an_application_is_erased_at_once_and_may_apply_again(
     membership: Desk,
 ) -> None:
     person, wish = a_person(), applying(membership, 1)
@@ -245,15 +250,57 @@ async def test_who_takes_an_application_back_is_erased_at_once_and_may_apply_aga
 async def test_who_was_turned_down_need_not_wait_for_the_end_of_the_term(membership: Desk) -> None:
     person = a_person()
     mine = await ask(membership, applying(membership, 1), by=person)
-    await membership.ask(pb.RejectApplicationRequest(name=mine.name, reason="材料不全"))
+    rejecting = pb.RejectApplicationRequest(name=mine.name, reason="材料不全")
+    rejected = await membership.ask(rejecting)
     withdrawn = await withdraw(membership, mine.name, by=person)
-    assert (withdrawn.state, withdrawn.version) == (pb.Application.REJECTED, 2)
+    assert (withdrawn.state, withdrawn.version) == (pb.Application.WITHDRAWN, 3)
+    assert (withdrawn.decider, withdrawn.decide_time) == (rejected.decider, rejected.decide_time)
     assert withdrawn.HasField("erase_time") and not withdrawn.reject_reason
     assert not any(await kept(membership, mine.name))
     assert await ask(membership, looking_at(mine), by=person) == withdrawn
 
 
-async def test_only_who_filed_takes_an_application_back_and_not_once_they_are_a_member(
+async def test_who_withdraws_and_applies_again_finds_out_nobody_by_it(membership: Desk) -> None:
+    person = a_person()
+    for number in range(MOST_OF_PERSON):
+        mine = await ask(membership, applying(membership, number + 1), by=person)
+        await withdraw(membership, mine.name, by=person)
+    told = await refusal(membership, applying(membership, 1), by=person)
+    assert told.reason == "TOO_MANY_ATTEMPTS"
+
+
+async def test_who_withdraws_stays_in_a_roster_that_is_still_to_be_decided(
+    membership: Desk,
+) -> None:
+    roster = await membership.check(a_roster(membership.applicant_rows([1])))
+    person = a_person()
+    mine = await ask(membership, applying(membership, 1), by=person)
+    await withdraw(membership, mine.name, by=person)
+    assert await shown(membership, roster) == [True]
+
+
+async def test_an_application_is_withdrawn_or_approved_and_never_both(membership: Desk) -> None:
+    person = a_person()
+    mine = await ask(membership, applying(membership, 1), by=person)
+    conn = await asyncpg.connect(as_owner(membership.settings.database_url))
+    held = conn.transaction()
+    await held.start()
+    await conn.execute("SELECT FROM applications WHERE id = $1 FOR UPDATE", key(mine.name))
+    first = asyncio.create_task(withdraw(membership, mine.name, by=person))
+    await eventually(partial(waiting, conn, 1))
+    approving = pb.ApproveApplicationRequest(name=mine.name)
+    second = asyncio.create_task(membership.refusal(approving))
+    again = asyncio.create_task(withdraw(membership, mine.name, by=person))
+    await eventually(partial(waiting, conn, 3))
+    await held.commit()
+    await conn.close()
+    withdrawn = await first
+    assert (await second).reason == "ALREADY_DECIDED"
+    assert await again == withdrawn, "and all of it, as it stands now"
+    assert not any(await kept(membership, mine.name))
+
+
+async def test_only_who_filed_withdraws_an_application_and_not_once_it_is_approved(
     membership: Desk,
 ) -> None:
     person = a_person()
@@ -269,17 +316,28 @@ async def test_only_who_filed_takes_an_application_back_and_not_once_they_are_a_
         assert all(await kept(membership, name))
 
 
-async def test_who_took_an_application_back_does_not_come_back_with_a_backup(
-    membership: Desk, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("decided", [False, True], ids=["waiting", "turned down"])
+async def test_who_has_withdrawn_does_not_come_back_with_a_backup(
+    membership: Desk, monkeypatch: pytest.MonkeyPatch, decided: bool
 ) -> None:
+    """The record is taken back from the nodes above; what stays at the node is as it was."""
     person = a_person()
     mine = await ask(membership, applying(membership, 1), by=person)
+    if decided:
+        await membership.ask(pb.RejectApplicationRequest(name=mine.name, reason="材料不全"))
     rows = await kept(membership, mine.name)
+    filed = "SELECT * FROM submissions WHERE application = $1"
+    [submission] = await membership.pool.fetch(filed, key(mine.name))
     await withdraw(membership, mine.name, by=person)
     for table, lost in zip(("people", "data_keys"), rows, strict=True):
         await membership.pool.copy_records_to_table(
             table, records=[tuple(row) for row in lost], columns=list(lost[0].keys())
         )
+    await membership.pool.execute(
+        "UPDATE submissions SET erase_time = NULL, decide_time = $2, decider = $3"
+        " WHERE application = $1",
+        key(mine.name), submission["decide_time"], submission["decider"],
+    )  # fmt: skip
     found = await membership.ask(pb.GetApplicationRequest(name=mine.name))
     assert not found.HasField("person")
     monkeypatch.setattr(imports, "SWEEP", 0.0)
@@ -288,6 +346,36 @@ async def test_who_took_an_application_back_does_not_come_back_with_a_backup(
         assert not any(await kept(membership, mine.name))
 
     await eventually(swept)
+    found = await withdraw(membership, mine.name, by=person)
+    assert found.state == pb.Application.WITHDRAWN and found.HasField("erase_time")
+    again = await ask(membership, applying(membership, 1), by=person)
+    assert again.state == pb.Application.PENDING
+
+
+async def test_who_was_turned_down_before_a_restore_may_apply_again(
+    membership: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is taken back from the nodes above; when it was decided, they do not know."""
+    person = a_person()
+    mine = await ask(membership, applying(membership, 1), by=person)
+    await membership.ask(pb.RejectApplicationRequest(name=mine.name, reason="材料不全"))
+    await membership.pool.execute(
+        "UPDATE submissions SET decide_time = NULL, decider = '', reject_reason = NULL"
+        " WHERE application = $1",
+        key(mine.name),
+    )
+    await membership.pool.execute(
+        "UPDATE people SET standing = 'applicant' WHERE id = $1", key(mine.name)
+    )
+    monkeypatch.setattr(imports, "SWEEP", 0.0)
+
+    async def closed() -> None:
+        found = await ask(membership, looking_at(mine), by=person)
+        assert found.state == pb.Application.REJECTED and found.HasField("decide_time")
+
+    await eventually(closed)
+    again = await ask(membership, applying(membership, 1), by=person)
+    assert again.state == pb.Application.PENDING
 
 
 def looking_at(application: pb.Application) -> identity_pb2.GetMyApplicationRequest:

@@ -1,5 +1,6 @@
 """Databases are for who serves there, and are removed by who made them."""
 
+from itertools import product
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -52,12 +53,15 @@ async def test_who_may_read_the_data_of_all_does_not_serve(tmp_path: Path) -> No
     async with engines.postgres(tmp_path) as dsn:
         url = await databases.create(dsn, "things", password="test")
         host = await asyncpg.connect(dsn)
-        for reader in ("things", "things_owner"):
-            await host.execute(f"GRANT pg_read_all_data TO {reader} WITH INHERIT FALSE, SET TRUE")
-            with pytest.raises(db.WallMissing, match="pg_read_all_data"):
+        host_role = urlsplit(dsn).username
+        await host.execute("CREATE ROLE passing BYPASSRLS; CREATE ROLE copying REPLICATION")
+        mighty = ("pg_read_all_data", "passing", "copying", host_role)
+        for reader, role in product(("things", "things_owner"), mighty):
+            await host.execute(f"GRANT {role} TO {reader} WITH INHERIT FALSE, SET TRUE")
+            with pytest.raises(db.WallMissing):
                 async with db.connect(url):
                     pass
-            await host.execute(f"REVOKE pg_read_all_data FROM {reader}")
+            await host.execute(f"REVOKE {role} FROM {reader}")
         await host.close()
         async with db.connect(url):
             pass

@@ -43,9 +43,10 @@ async def test_in_production_it_answers_nobody_in_plain_and_shows_what_the_nodes
         assert b"PONG" not in await _said_in_plain(port)
         monkeypatch.setattr(carrier, "ATTEMPT", 0.2)
         known = tmp_path / "known.crt"
-        known.write_bytes((foreign / "ca.crt").read_bytes())
         service = Carrier(url, creds, str(known))
         running = asyncio.create_task(service.run())
+        await asyncio.sleep(0.1)  # it is not there yet, and waited for
+        known.write_bytes((foreign / "ca.crt").read_bytes())
         log = plan.config.data / "nats" / "nats.log"
         before = log.read_text().count("TLS handshake error")
 
