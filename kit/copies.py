@@ -47,8 +47,8 @@ LOOK_SELDOM = 300.0
 
 
 class CursorMoved(Exception):
-    """Another replica of this service has applied the frame, or a snapshot took its place; begin
-    again at the cursor."""
+    """Another replica of this service has applied the frame, or one that was killed since, or a
+    snapshot took its place; begin again at the cursor."""
 
 
 FAILURES = (*PASSING, CursorMoved, grpc.aio.AioRpcError)
@@ -176,15 +176,16 @@ class Copies:
                     await self._apply_frame(conn, frame)
                 applied = True
                 self._stuck.pop(stream, None)
-            except (FrameBroken, CursorMoved) as error:
+            except CursorMoved:
+                kept_out.add(stream)
+            except FrameBroken as error:
                 kept_out.add(stream)
                 if self._stuck.get(stream) == frame.number:
                     continue
                 self._stuck[stream] = frame.number
                 origin = str(UUID(bytes=frame.stream.origin))
                 facts = {"origin": origin, "frame": frame.number, "error": repr(error)}
-                level = logging.INFO if isinstance(error, CursorMoved) else logging.ERROR
-                logger.log(level, "frame not applied", extra=facts)
+                logger.error("frame not applied", extra=facts)
         return applied
 
     def _stream(self, row: Any) -> frame_pb2.Stream:
