@@ -89,11 +89,15 @@ class Bindings:
         assert row is not None
         return row[0], row[1]
 
-    async def add_attempt(self, person: UUID, id_number: str, *, at: datetime) -> None:
-        """Count one that has failed."""
+    async def add_attempt(self, person: UUID, subject: str, *, at: datetime) -> None:
+        """Count one that has failed.
+
+        Args:
+            subject: the ID number; or the name of what counts as one, which is no ID number.
+        """
         await self._conn.execute(
             "INSERT INTO binding_attempts VALUES ($1, $2, $3)",
-            person, self._keyring.index("id_number", id_number), at,
+            person, self._keyring.index("id_number", subject), at,
         )  # fmt: skip
 
     async def forget_attempts(self, *, at: datetime) -> None:
