@@ -24,9 +24,9 @@ from kit.waiting import happened, within
 EVENTS = StreamConfig(name="EVENTS", subjects=["smartunion.>", "head.>"], max_age=3600)
 """The node's own stream: events by their type, and heads.  Kept for an hour, in seconds."""
 
-WAIT = 1.0
+WAIT, LONG_WAIT = 1.0, 5.0
 """Seconds that a reader waits in its call for something to read: a head may be lost, so it asks
-again."""
+again.  Longer, where nobody hears by its calls that the writer lives."""
 ENDLESS = 2**63
 """More than any head."""
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import grpc
 
-from kit.carrier import WAIT
+from kit.carrier import LONG_WAIT
 from kit.db import PASSING, Connection, Pool
 from kit.log import BATCH
 from kit.records import CERTIFICATE
@@ -80,7 +80,7 @@ class Follower:
                 if not redriven:
                     await self._redrive()
                     redriven = True
-                idle = not await self._step(wait=WAIT if waits else 0.0)
+                idle = not await self._step(wait=LONG_WAIT if waits else 0.0)
                 away = False
                 if idle:
                     await self._done()

@@ -53,7 +53,7 @@ class NodeKeys:
                     logger.info("keys are not known", extra={"code": error.code().name})
                 away = True
             # One alone may just have been admitted; it hears at once who stands above.
-            await asyncio.sleep(POLL if len(self.certificates) > 1 else 0.5)
+            await asyncio.sleep(POLL if len(self.certificates) > 1 else 1.0)
 
     async def ask(self) -> None:
         """Ask sync."""

@@ -64,6 +64,11 @@ CERTIFY_ENTRIES = 10_000
 
 NO_RECORD = UUID(int=0)
 
+RUN = """
+    SELECT run FROM runs WHERE channel = $1 AND first <= $2
+     ORDER BY first DESC, start_time DESC LIMIT 1
+"""
+
 logger = logging.getLogger(__name__)
 
 
@@ -179,8 +184,9 @@ def _timestamp(at: datetime) -> Timestamp:
 
 
 async def read_log(
-    pool: Pool, channel: str, *, after: int, run: bytes, limit: int, shown: Collection[str] = ()
-) -> log_pb2.ReadLogResponse:
+    pool: Pool, channel: str, *, after: int, run: bytes, limit: int, shown: Collection[str] = (),
+    reader: str | None = None,
+) -> log_pb2.ReadLogResponse:  # fmt: skip
     """The head, and the entries that follow `after` without a hole; fewer than `limit` only before
     a hole and at the head.
 
@@ -188,6 +194,7 @@ async def read_log(
 
     Args:
         shown: as `to_entry` takes it.
+        reader: whose cursor (run, after) is, and so its receipt.
 
     Raises:
         LogTrimmed: if an entry that follows is no longer kept.
@@ -195,26 +202,42 @@ async def read_log(
     """
     rows = await pool.fetch(
         f"""
-        SELECT head, {COLUMNS}
+        SELECT head, ({RUN}) AS lineage, {COLUMNS},
+               (SELECT number FROM receipts WHERE reader = $4 AND channel = $1) AS receipt
           FROM logs
           LEFT JOIN LATERAL (SELECT * FROM entries WHERE channel = $1 AND number > $2
                               ORDER BY number LIMIT $3) entry ON true
          WHERE logs.channel = $1 ORDER BY number
         """,
-        channel, after, limit,
+        channel, after, limit, reader,
     )  # fmt: skip
-    head = rows[0]["head"]
-    if head < after or (after and run and run != await run_of(pool, channel, after)):
+    head, lineage = rows[0]["head"], rows[0]["lineage"]
+    if head < after or (after and run and run != (lineage.bytes if lineage else b"")):
         raise LogRewound(head=head, after=after)
     kept = [row for row in rows if row["number"] is not None]
     found = [row for at, row in enumerate(kept, start=after + 1) if row["number"] == at]
     if head > after and not found:
         raise LogTrimmed(after=after, first=kept[0]["number"] if kept else head + 1)
+    if reader and rows[0]["receipt"] != after:
+        await _receive(pool, reader, channel, after)
     return log_pb2.ReadLogResponse(
         head=head,
         run=await run_of(pool, channel, found[-1]["number"]) if found else run,
         entries=[to_entry(row, shown) for row in found],
     )
+
+
+async def _receive(pool: Pool, reader: str, channel: str, after: int) -> None:
+    """Keep a receipt.  It is not flushed: when a crash takes it, the one before keeps more."""
+    await pool.execute(
+        """
+        INSERT INTO receipts AS held (reader, channel, number)
+        SELECT $1, $2, $3::bigint FROM set_config('synchronous_commit', 'off', true)
+        ON CONFLICT (reader, channel) DO UPDATE
+           SET number = excluded.number, read_time = clock_timestamp()
+        """,
+        reader, channel, after,
+    )  # fmt: skip
 
 
 async def check_numbered(pool: Pool, channel: str) -> None:
@@ -226,13 +249,7 @@ async def check_numbered(pool: Pool, channel: str) -> None:
 
 async def run_of(pool: "Connection | Pool", channel: str, number: int) -> bytes:
     """The run in which an entry was numbered.  Runs are only ever added, at the end."""
-    run = await pool.fetchval(
-        """
-        SELECT run FROM runs WHERE channel = $1 AND first <= $2
-         ORDER BY first DESC, start_time DESC LIMIT 1
-        """,
-        channel, number,
-    )  # fmt: skip
+    run = await pool.fetchval(RUN, channel, number)
     return run.bytes if run else b""
 
 
@@ -332,13 +349,19 @@ class Publisher:
         chained_at = 0.0
         while True:
             rows = await conn.fetch(
-                "SELECT channel FROM logs WHERE EXISTS"
-                " (SELECT FROM outbox WHERE outbox.channel = logs.channel)"
-                " UNION ALL SELECT 'audit' WHERE EXISTS (SELECT FROM audit_waiting)"
+                """
+                SELECT channel, head, EXISTS (SELECT FROM outbox
+                                               WHERE outbox.channel = logs.channel) AS waiting
+                  FROM logs
+                 UNION ALL SELECT 'audit', 0, EXISTS (SELECT FROM audit_waiting)
+                """
             )
-            waiting = {row["channel"] for row in rows}
-            full = [await log.step(waiting=log.channel in waiting) for log in logs]
-            if "audit" in waiting and monotonic() - chained_at > CHAIN_EVERY:
+            found = {row["channel"]: row for row in rows}
+            full = [
+                await log.step(found[log.channel]["head"], waiting=found[log.channel]["waiting"])
+                for log in logs
+            ]
+            if found["audit"]["waiting"] and monotonic() - chained_at > CHAIN_EVERY:
                 full.append(await audit.number(conn))
                 chained_at = monotonic()
             if not any(full):
@@ -356,10 +379,11 @@ class _Channel:
         self._beat_at = 0.0
         self._audited_at = monotonic()
 
-    async def step(self, *, waiting: bool) -> bool:
+    async def step(self, head: int, *, waiting: bool) -> bool:
         """Number a batch, announce it, certify if that is due; whether there may be more.
 
         Args:
+            head: of the log, as it was just now.
             waiting: whether anything was committed that has no number.
         """
         node = self._p._node
@@ -370,11 +394,11 @@ class _Channel:
             self._entered_at = monotonic()
             self._announce(rows[-1]["number"], rows if taken < BULK else [])
         elif self._due():
-            await self._certify()
-        elif monotonic() - self._beat_at > HEARTBEAT:
-            await self._beat()
+            await self._certify(head)
+        elif head and monotonic() - self._beat_at > HEARTBEAT:
+            self._beat(head)
         if self._uncertified >= CERTIFY_ENTRIES or await self._audit_says_otherwise():
-            await self._certify()
+            await self._certify(head + taken)
         return bool(taken == BATCH)
 
     def _due(self) -> bool:
@@ -392,8 +416,7 @@ class _Channel:
         now = await proofs.proof_of(self._conn, self._p._node, self.channel)
         return was.certified > 0 and was.verdict != now.verdict
 
-    async def _beat(self) -> None:
-        head = await self._conn.fetchval("SELECT head FROM logs WHERE channel = $1", self.channel)
+    def _beat(self, head: int) -> None:
         if head != self._head:  # what a restore took back, no certificate speaks of yet
             self._uncertified += 1
             self._entered_at = monotonic()
@@ -403,12 +426,10 @@ class _Channel:
         self._head, self._beat_at = head, monotonic()
         self._p._carrier.announce(self._p._service, self.channel, head, self._run, rows)
 
-    async def _certify(self) -> None:
+    async def _certify(self, head: int) -> None:
         """Write a certificate into the log, after a recount of some of the tables."""
         self._uncertified, self._certified_at = 0, monotonic()
-        if self.channel != "records" and not await self._conn.fetchval(
-            "SELECT head FROM logs WHERE channel = $1", self.channel
-        ):
+        if self.channel != "records" and not head:
             return  # a channel that was never used is no stream
         node = self._p._node
         await proofs.audit(

@@ -87,20 +87,9 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
         answer = await read_log(
             self._pool, channel, after=min(request.after, 2**62), run=request.run,
             limit=min(request.page_size or BATCH, 5_000), shown=_shown(request),
+            reader=request.reader,
         )  # fmt: skip
         await self._fill(answer.entries, _shown(request))
-        # After the lineage was checked: a cursor of another life is no receipt.  Not flushed: one
-        # that a crash takes leaves the one before, and keeps more.
-        await self._pool.execute(
-            """
-            INSERT INTO receipts AS held (reader, channel, number)
-            SELECT $1, $2, $3::bigint FROM set_config('synchronous_commit', 'off', true)
-            ON CONFLICT (reader, channel) DO UPDATE
-               SET number = excluded.number, read_time = clock_timestamp()
-             WHERE held.number <> excluded.number
-            """,
-            request.reader, request.channel, request.after,
-        )  # fmt: skip
         return answer
 
     async def ListProofs(

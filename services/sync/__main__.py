@@ -131,7 +131,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
             healer.run, numbering.run, below.run,
             partial(once, homes.announce), partial(forever, keys.hand_down, 2.0),
             partial(forever, directives.receive, 0.5),
-            partial(forever, views.refresh, 0.5),
+            partial(forever, views.refresh, 1.0),
             partial(
                 free_forever, frames, timedelta(days=settings.keep_days),
                 timedelta(days=settings.detach_days), parent=bool(settings.parent),

@@ -8,7 +8,7 @@ from time import monotonic
 
 import grpc
 
-from kit.carrier import WAIT
+from kit.carrier import LONG_WAIT, WAIT
 from kit.log import BATCH
 from kit.status import refused
 from kit.waiting import unhurried
@@ -65,7 +65,7 @@ class Framer:
             await self._streams.restart(self._stream, number=first - 1)
 
     async def _follow(self) -> None:
-        cursor = await self._streams.cursor(self._stream)
+        cursor, head = await self._streams.cursor(self._stream), 0
         while True:
             shown, began = self._means.shown, monotonic()
             answer = await self._log.ReadLog(
@@ -76,12 +76,12 @@ class Framer:
                     run=cursor.run,
                     page_size=BATCH,
                     sections=shown.above,
-                    wait=timedelta(seconds=WAIT),
+                    wait=timedelta(seconds=WAIT if head else LONG_WAIT),
                 ),
                 metadata=self._metadata,
                 timeout=10,
             )
-            self._away = False
+            self._away, head = False, answer.head
             if answer.entries or answer.head:
                 moved = await self._frames.append(self._stream, cursor, answer, view=shown.id)
                 if moved is None:

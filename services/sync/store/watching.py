@@ -48,6 +48,10 @@ class Arrivals:
         """The last number that was given."""
         return int(await self._conn.fetchval("SELECT head FROM arrival_head"))
 
+    async def waiting(self) -> bool:
+        """Whether there are frames that have no number."""
+        return bool(await self._conn.fetchval(f"SELECT EXISTS ({_FOLLOWED})"))
+
     async def number(self) -> int:
         """Number committed frames that have none; how many.
 
@@ -56,8 +60,6 @@ class Arrivals:
         waiting.  Between streams, `urgent` goes first.  It never asks for what is new since a
         moment or a number: frames of different streams commit in any order.
         """
-        if not await self._conn.fetchval(f"SELECT EXISTS ({_FOLLOWED})"):
-            return 0
         async with self._conn.transaction():
             await self._lock()  # what is read after it is read after every jump
             return await self._number()

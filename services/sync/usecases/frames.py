@@ -64,17 +64,16 @@ class Frames:
         gaps: list[StreamKey] = []
         async with self._means.transaction() as store:
             await store.frames.settle(reader, cursors.items())
-            nodes = tree(self._means.own.id, await store.nodes.list())
-            keys = {node.id: node.public_key for node in nodes.values()}
-            above = trust.chained(await store.uplink.chain(), at=self._means.clock())
-            keys |= {key.node: key.public_key for key in above if key.node != self._means.own.id}
-            for stream in sorted(await store.streams.list(), key=_urgent_first):
-                foreign = stream.key.service == reader and stream.via is not None
-                if not foreign or stream.key.origin not in keys:
+            further = [
+                stream for stream in await store.streams.list()
+                if stream.key.service == reader and stream.via is not None
+                and stream.frame > cursors.get(stream.key, 0)
+            ]  # fmt: skip
+            keys = await self._keys(store) if further else {}
+            for stream in sorted(further, key=_urgent_first):
+                if stream.key.origin not in keys:
                     continue
                 after = cursors.get(stream.key, 0)
-                if stream.frame <= after:
-                    continue
                 part = await _next(store, stream.key, after, keys[stream.key.origin])
                 found += part
                 if not part:
@@ -84,6 +83,13 @@ class Frames:
                 if sum(frame.ByteSize() for frame in found) > READ_BYTES:
                     break
         return found, gaps
+
+    async def _keys(self, store: Store) -> dict[UUID, bytes]:
+        """The public keys of the nodes below and above."""
+        nodes = tree(self._means.own.id, await store.nodes.list())
+        keys = {node.id: node.public_key for node in nodes.values()}
+        above = trust.chained(await store.uplink.chain(), at=self._means.clock())
+        return keys | {key.node: key.public_key for key in above if key.node != self._means.own.id}
 
     async def next_push(
         self, cursors: Mapping[StreamKey, int], again: Mapping[StreamKey, set[int]],

@@ -66,6 +66,8 @@ class Watching:
 
     async def arrive(self, store: Store) -> int:
         """Number what can be numbered, on the connection that may; how many frames."""
+        if not await store.arrivals.waiting():
+            return 0
         nodes = tree(self._means.own.id, await store.nodes.list())
         for row in await store.arrivals.unverified(nodes):
             frame = frame_pb2.Frame.FromString(row["body"])
