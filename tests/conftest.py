@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import nats.errors
 import pytest
+import uvloop
 
 from kit.errors import Refusal
 from kit.telemetry import TextFormatter
@@ -54,6 +55,11 @@ async def _check_servers() -> None:
             )
     if NATS_URL:
         await nats_server.check(NATS_URL, "")
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Any]:
+    """The loop that services run on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")
