@@ -26,7 +26,8 @@ EVENTS = StreamConfig(name="EVENTS", subjects=["smartunion.>", "head.>"], max_ag
 
 WAIT, LONG_WAIT = 1.0, 5.0
 """Seconds that a reader waits in its call for something to read: a head may be lost, so it asks
-again.  Longer, where nobody hears by its calls that the writer lives."""
+again.  The longer ones are for what is not urgent, and where nobody hears by the call that the
+writer lives."""
 ENDLESS = 2**63
 """More than any head."""
 

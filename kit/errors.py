@@ -16,14 +16,20 @@ service is a bug, and its caller learns only INTERNAL.
 """
 
 import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
 from typing import ClassVar
+
+BEIJING = timezone(timedelta(hours=8))
+"""The time of all of China; people's days are its days."""
 
 
 class Refusal(Exception):
     """A business answer of "no".
 
     A subclass is one reason; its keyword arguments are the facts.  The texts are built from the
-    facts alone, so all that a person reads is also in `ErrorInfo.metadata`.
+    facts alone, so all that a person reads is also in `ErrorInfo.metadata`.  A time is told to the
+    second: among the facts and in English in UTC, in Chinese in Beijing's.
     """
 
     code: ClassVar[int]
@@ -36,7 +42,8 @@ class Refusal(Exception):
     """The path of the request's field that is wrong; empty if it is none in particular."""
 
     def __init__(self, *, field: str = "", **facts: object) -> None:
-        self.facts = {name: str(fact) for name, fact in facts.items()}
+        self.facts = {name: _told(fact) for name, fact in facts.items()}
+        self._chinese_facts = {name: _told_in_chinese(fact) for name, fact in facts.items()}
         self.field = field or type(self).field
         super().__init__(self.message.format(**self.facts))
 
@@ -48,13 +55,28 @@ class Refusal(Exception):
     @property
     def chinese_text(self) -> str:
         """The message in Chinese."""
-        return self.chinese.format(**self.facts)
+        return self.chinese.format(**self._chinese_facts)
 
     @property
     def retry_delay(self) -> float | None:
         """Seconds after which the same call may be served: the fact `seconds`; None if it is not
         a matter of time."""
         return float(self.facts["seconds"]) if "seconds" in self.facts else None
+
+
+def _told(fact: object) -> str:
+    """As RFC 3339 writes it, if it is a time."""
+    if isinstance(fact, datetime):
+        return f"{fact.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
+    return str(fact)
+
+
+def _told_in_chinese(fact: object) -> str:
+    if isinstance(fact, datetime):
+        with suppress(OverflowError):  # the last hours of the year 9999 are none in Beijing
+            at = fact.astimezone(BEIJING)
+            return f"{at.year}年{at.month}月{at.day}日{at:%H:%M:%S}（北京时间）"
+    return _told(fact)
 
 
 class InvalidArgument(Refusal):

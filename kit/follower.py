@@ -14,10 +14,10 @@ from uuid import UUID
 
 import grpc
 
-from kit.carrier import LONG_WAIT
+from kit.carrier import LONG_WAIT, WAIT
 from kit.db import PASSING, Connection, Pool
 from kit.log import BATCH
-from kit.records import CERTIFICATE
+from kit.records import CERTIFICATE, LOCAL
 from kit.status import refused
 from kit.waiting import unhurried
 from smartunion.event.v1 import log_pb2, log_pb2_grpc
@@ -68,6 +68,7 @@ class Follower:
         self._peer, self._channel = peer, channel
         self._log, self._metadata = log_pb2_grpc.LogServiceStub(stub), metadata
         self._effect, self._forget, self._done = effect, forget, done
+        self._wait = WAIT if channel == LOCAL else LONG_WAIT  # who may do what is known soon
         self._place = f"{peer}/{channel}"
         """In `parked`, in place of a channel."""
 
@@ -80,7 +81,7 @@ class Follower:
                 if not redriven:
                     await self._redrive()
                     redriven = True
-                idle = not await self._step(wait=LONG_WAIT if waits else 0.0)
+                idle = not await self._step(wait=self._wait if waits else 0.0)
                 away = False
                 if idle:
                     await self._done()

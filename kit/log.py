@@ -228,7 +228,7 @@ async def read_log(
 
 
 async def _receive(pool: Pool, reader: str, channel: str, after: int) -> None:
-    """Keep a receipt.  It is not flushed: when a crash takes it, the one before keeps more."""
+    """Keep a receipt.  It is not flushed: when a crash takes it, the next call brings it again."""
     await pool.execute(
         """
         INSERT INTO receipts AS held (reader, channel, number)
@@ -350,9 +350,7 @@ class Publisher:
         while True:
             rows = await conn.fetch(
                 """
-                SELECT channel, head, EXISTS (SELECT FROM outbox
-                                               WHERE outbox.channel = logs.channel) AS waiting
-                  FROM logs
+                SELECT channel, head, channel IN (SELECT channel FROM outbox) AS waiting FROM logs
                  UNION ALL SELECT 'audit', 0, EXISTS (SELECT FROM audit_waiting)
                 """
             )
@@ -394,11 +392,11 @@ class _Channel:
             self._entered_at = monotonic()
             self._announce(rows[-1]["number"], rows if taken < BULK else [])
         elif self._due():
-            await self._certify(head)
-        elif head and monotonic() - self._beat_at > HEARTBEAT:
+            await self._certify(used=head > 0)
+        elif (head or not self._beat_at) and monotonic() - self._beat_at > HEARTBEAT:
             self._beat(head)
         if self._uncertified >= CERTIFY_ENTRIES or await self._audit_says_otherwise():
-            await self._certify(head + taken)
+            await self._certify(used=head + taken > 0)
         return bool(taken == BATCH)
 
     def _due(self) -> bool:
@@ -426,11 +424,15 @@ class _Channel:
         self._head, self._beat_at = head, monotonic()
         self._p._carrier.announce(self._p._service, self.channel, head, self._run, rows)
 
-    async def _certify(self, head: int) -> None:
-        """Write a certificate into the log, after a recount of some of the tables."""
+    async def _certify(self, *, used: bool) -> None:
+        """Write a certificate into the log, after a recount of some of the tables.
+
+        Args:
+            used: whether the channel ever was; one that never was is no stream.
+        """
         self._uncertified, self._certified_at = 0, monotonic()
-        if self.channel != "records" and not head:
-            return  # a channel that was never used is no stream
+        if self.channel != "records" and not used:
+            return
         node = self._p._node
         await proofs.audit(
             self._conn, self._p._kinds, node, self.channel, rows=proofs.CERTIFIED_ROWS

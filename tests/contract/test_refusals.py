@@ -2,8 +2,12 @@
 
 import re
 import string
+from datetime import UTC, datetime
+
+import pytest
 
 from docs.reasons import refusals
+from services.benefits.domain.coupons import CouponRedeemed
 
 
 def facts(text: str) -> set[str]:
@@ -28,3 +32,20 @@ def test_every_refusal_says_the_same_in_english_and_chinese() -> None:
 def test_every_refusal_has_a_code() -> None:
     for kind in refusals():
         assert kind.code in (3, 5, 6, 7, 8, 9, 14, 16), kind
+
+
+@pytest.mark.parametrize(
+    ("at", "told", "chinese"),
+    [
+        (datetime(2026, 11, 26, 16, 4, 5, 999_999, UTC), "2026-11-26T16:04:05Z",
+         "2026年11月27日00:04:05（北京时间）"),
+        (datetime(9999, 12, 31, 23, tzinfo=UTC), "9999-12-31T23:00:00Z", "9999-12-31T23:00:00Z"),
+    ],
+)  # fmt: skip
+def test_a_time_is_told_in_beijings_in_chinese_and_else_in_utc(
+    at: datetime, told: str, chinese: str
+) -> None:
+    refusal = CouponRedeemed(coupon="coupons/1", redeem_time=at)
+    assert str(refusal) == f"coupons/1 was redeemed at {told}; a coupon is good once"
+    assert refusal.facts["redeem_time"] == told
+    assert refusal.chinese_text == f"coupons/1 已于 {chinese} 核销；每张券只能使用一次"

@@ -117,9 +117,7 @@ class Card:
         """The card of one who is no longer a member, and the fact to announce."""
         header = self.header.next(resource=self.name)
         if self.state is CardState.REVOKED:
-            assert self.revoke_time is not None
-            time = self.revoke_time.isoformat(timespec="seconds")
-            raise CardAlreadyRevoked(card=self.name, revoke_time=time)
+            raise CardAlreadyRevoked(card=self.name, revoke_time=self.revoke_time)
         revoked = replace(self, header=header, state=CardState.REVOKED, revoke_time=at)
         return revoked, CardRevoked(**self._facts(at))
 

@@ -89,11 +89,9 @@ class Coupon:
         """
         header = self.header.next(resource=self.name)
         if self.redeem_time is not None:
-            time = self.redeem_time.isoformat(timespec="seconds")
-            raise CouponRedeemed(coupon=self.name, redeem_time=time)
+            raise CouponRedeemed(coupon=self.name, redeem_time=self.redeem_time)
         if at >= programme.use_by_time:
-            use_by = programme.use_by_time.isoformat(timespec="seconds")
-            raise CouponExpired(coupon=self.name, use_by_time=use_by)
+            raise CouponExpired(coupon=self.name, use_by_time=programme.use_by_time)
         used = replace(self, header=header, state=CouponState.REDEEMED, redeem_time=at)
         return used, CouponUsed(
             coupon=self.name, programme=programme.name,

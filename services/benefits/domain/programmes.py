@@ -146,11 +146,9 @@ class Programme:
             NotStarted, Ended: if they cannot.
         """
         if at < self.claim_start_time:
-            begin = self.claim_start_time.isoformat(timespec="seconds")
-            raise NotStarted(programme=self.name, claim_start_time=begin)
+            raise NotStarted(programme=self.name, claim_start_time=self.claim_start_time)
         if at >= self.claim_end_time:
-            end = self.claim_end_time.isoformat(timespec="seconds")
-            raise Ended(programme=self.name, claim_end_time=end)
+            raise Ended(programme=self.name, claim_end_time=self.claim_end_time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

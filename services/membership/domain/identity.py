@@ -6,14 +6,13 @@ A refusal names the field and what is right.  It never quotes what was given: th
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 
 from stdnum.cn import ric
 
-from kit.errors import InvalidArgument
+from kit.errors import BEIJING, InvalidArgument
 from kit.texts import CONTROLS
 
-BEIJING = timezone(timedelta(hours=8))
 MOST_NAME_CHARACTERS = 50
 
 _UNSEEN = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]+")

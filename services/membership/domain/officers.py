@@ -118,7 +118,7 @@ class Office:
         """
         header = self.header.next(resource=self.name)
         if self.end_time is not None and self.end_time <= max(at, self.begin_time):
-            raise OfficeEnded(office=self.name, end_time=_shown(self.end_time))
+            raise OfficeEnded(office=self.name, end_time=self.end_time)
         dismissed = replace(self, header=header, end_time=max(at, self.begin_time), dismisser=by)
         fact = OfficerDismissed(
             office=self.name, organization=f"organizations/{self.organization}", occur_time=at
@@ -151,10 +151,10 @@ def appoint(
         raise HolderMalformed()
     begin = begin_time or at
     if begin < at - LATE:
-        raise TermPassed(begin_time=_shown(begin))
+        raise TermPassed(begin_time=begin)
     begin = max(begin, at)
     if end_time is not None and end_time <= begin:
-        raise TermEmpty(begin_time=_shown(begin), end_time=_shown(end_time))
+        raise TermEmpty(begin_time=begin, end_time=end_time)
     if role is Role.PROXY and (end_time is None or end_time > begin + LONGEST_PROXY):
         raise ProxyUnlimited()
     office = Office(
@@ -165,7 +165,3 @@ def appoint(
         office=office.name, organization=f"organizations/{organization}", occur_time=at
     )
     return office, fact
-
-
-def _shown(at: datetime) -> str:
-    return at.isoformat(timespec="seconds")

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from kit.errors import FailedPrecondition, InvalidArgument
+from kit.errors import BEIJING, FailedPrecondition, InvalidArgument
 from kit.texts import check_characters
-from services.membership.domain.identity import BEIJING
 
 LEAST_PURPOSE_CHARACTERS, MOST_PURPOSE_CHARACTERS = 2, 200
 _APART = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[\s-]+", re.ASCII)

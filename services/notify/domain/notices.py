@@ -125,7 +125,7 @@ def post(
     check_characters(text, field="notice.text", lines=True)
     latest = at.replace(microsecond=0) + LONGEST
     if not at.timestamp() < expire_seconds <= latest.timestamp():
-        raise ExpireTimeOutOfRange(latest=latest.isoformat())
+        raise ExpireTimeOutOfRange(latest=latest)
     notice = Notice(
         id=id, header=header, organization=organization, title=title, text=text,
         expire_time=datetime.fromtimestamp(expire_seconds, UTC),

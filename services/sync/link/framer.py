@@ -65,7 +65,8 @@ class Framer:
             await self._streams.restart(self._stream, number=first - 1)
 
     async def _follow(self) -> None:
-        cursor, head = await self._streams.cursor(self._stream), 0
+        cursor = await self._streams.cursor(self._stream)
+        head = cursor.number
         while True:
             shown, began = self._means.shown, monotonic()
             answer = await self._log.ReadLog(

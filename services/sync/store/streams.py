@@ -118,11 +118,12 @@ class Streams:
 
     async def hear_own(self, key: StreamKey, cursor: Cursor, head: int) -> bool:
         """The head of an own log that was heard just now; False if the stream does not stand at the
-        cursor."""
+        cursor.  Not flushed: it is heard again every second."""
         return bool(
             await self._conn.fetchval(
                 """
                 UPDATE streams SET head = greatest(head, $6), heard_time = clock_timestamp()
+                  FROM set_config('synchronous_commit', 'off', true)
                  WHERE origin = $1 AND service = $2 AND channel = $3 AND number = $4 AND run = $5
                 RETURNING true
                 """,
