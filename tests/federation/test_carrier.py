@@ -1,6 +1,8 @@
 """Whatever NATS does, nothing is lost, nothing comes twice, and every record keeps its order."""
 
 import asyncio
+from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -10,9 +12,14 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.js.api import DeliverPolicy
 
-from tests.eventually import eventually
+from services.sync.link.uplink import ANSWER
+from smartunion.sync.v1 import frame_pb2, sync_pb2
+from tests.eventually import eventually, waiting
+from tests.federation import nodes
 from tests.federation.conftest import Line
-from tests.federation.nodes import Node
+from tests.federation.nodes import Node, plain
+from tests.federation.test_down import link_token
+from tests.federation.test_enrollment import reason
 from tests.federation.test_upward import proved
 
 
@@ -123,3 +130,38 @@ async def test_frames_travel_over_nats_and_go_over_grpc_when_it_is_gone(carried:
     await proved(carried, dict.fromkeys(first, 1))
     assert seen, "the city's pushes come over its own account"
     await nc.close()
+
+
+async def test_a_child_that_floods_its_parent_with_pushes_keeps_no_other_child_waiting(
+    carried: Line, postgres: str, tmp_path: Path
+) -> None:
+    province, city = carried.province, carried.city
+    sibling = await nodes.make(postgres, tmp_path / "sibling", "5107", "city")
+    await nodes.join(sibling, province)
+    await sibling.start()
+    await nodes.confirm(sibling, province)
+    await eventually(partial(arrived, province, sibling, await sibling.things.add(1)))
+    nc, conn = await client(province), await plain(province.databases["sync"])
+    stream = frame_pb2.Stream(origin=city.id.bytes, service="things", channel="records")
+    push = sync_pb2.PushFramesRequest(
+        link_token=await link_token(city), heads=[sync_pb2.StreamHead(stream=stream, head=1)]
+    )
+    async with conn.transaction():
+        await conn.execute("SELECT FROM streams WHERE origin = $1 FOR UPDATE", city.id)
+        for _ in range(50):
+            await nc.publish(f"up.{city.id}.push", push.SerializeToString(), reply="nobody")
+        await eventually(partial(waiting, conn, 5))
+        async with province.sync_stub() as stub:
+            metadata = (("authorization", f"Bearer {push.link_token}"),)
+            call = stub.PushFrames(push, metadata=metadata, timeout=10)
+            assert await reason(call) == "TOO_MANY_PUSHES"
+        found = await sibling.things.add(1)
+        await eventually(partial(arrived, province, sibling, found), within=ANSWER - 1)
+    await proved(carried, dict.fromkeys(await city.things.add(1), 1))
+    await sibling.stop()
+    await nc.close()
+    await conn.close()
+
+
+async def arrived(parent: Node, child: Node, ids: list[UUID]) -> None:
+    assert (await parent.things.versions(child.id)).keys() >= set(ids)

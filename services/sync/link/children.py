@@ -14,6 +14,7 @@ from kit import accounts
 from kit.carrier import Carrier, close, dial
 from kit.db import PASSING
 from kit.errors import Refusal
+from kit.waiting import ended
 from services.sync.usecases import Means
 from services.sync.usecases.down import Down
 from services.sync.usecases.enrollments import Enrollments
@@ -42,8 +43,9 @@ class Children:
         self.operator = accounts.key_from_seed(operator) if url else None
         self.system: Client | None = None
         """A connection of the account SYS, once there is one."""
+        self._at_work: set[asyncio.Task[None]] = set()
         if url:
-            carrier.serve("up.*.push", self._answer)
+            carrier.serve("up.*.push", self._take)
 
     async def run(self) -> None:
         """Open the accounts of all children again: NATS may have lost its folder."""
@@ -59,6 +61,7 @@ class Children:
                         await accounts.admit(self.system, self.operator, self.account, str(child))
                 await asyncio.sleep(30)
         finally:
+            await ended(*self._at_work)
             await close(self.system)
 
     async def admit(self, child: UUID, user_key: str) -> str:
@@ -76,14 +79,21 @@ class Children:
             with suppress(accounts.ClaimsRefused):
                 await accounts.revoke(self.system, self.operator, self.account, str(child))
 
+    async def _take(self, msg: Msg) -> None:
+        """Work on a push beside those of others: nats-py waits for this before the next message."""
+        task = asyncio.create_task(self._answer(msg))
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+
     async def _answer(self, msg: Msg) -> None:
         """The account imposes the subject; the token shows that the account is still admitted."""
         try:
-            request = sync_pb2.PushFramesRequest.FromString(msg.data)
-            child = await self._enrollments.child(request.link_token)
-            if child is None or msg.subject.split(".")[1] != child.removeprefix("nodes/"):
-                return
-            answer = await self._down.receive(UUID(child.removeprefix("nodes/")), request)
+            child = f"nodes/{msg.subject.split('.')[1]}"
+            with self._down.room(child):
+                request = sync_pb2.PushFramesRequest.FromString(msg.data)
+                if await self._enrollments.child(request.link_token) != child:
+                    return
+                answer = await self._down.receive(UUID(child.removeprefix("nodes/")), request)
             await msg.respond(answer.SerializeToString())
         except (*PASSING, Refusal, DecodeError, nats.errors.Error) as error:
             # Without an answer the child goes over to gRPC, which can say what is wrong.

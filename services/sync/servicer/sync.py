@@ -168,7 +168,8 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
     async def PushFrames(
         self, request: pb.PushFramesRequest, context: Context
     ) -> pb.PushFramesResponse:
-        return await self._down.receive(_child(), request)
+        with self._down.room(caller.get()):
+            return await self._down.receive(_child(), request)
 
     async def PushSnapshot(
         self, requests: AsyncIterator[pb.PushSnapshotRequest], context: Context
