@@ -233,7 +233,11 @@ class Uplink:
             await self._serve(stub, want)
         if request.HasField("pull"):
             await self._take(stub, answer)
-        return bool(found or answer.frames) or not greeted
+        more = found and any(
+            stream.frame > receipts.get(stream.key, 0) and stream.key.channel != DOWN
+            for stream in streams
+        )
+        return bool(more or answer.frames) or not greeted
 
     async def _settle(
         self, stub: "sync_pb2_grpc.SyncServiceAsyncStub", answer: sync_pb2.PushFramesResponse

@@ -50,15 +50,19 @@ class Frames:
                 )  # fmt: skip
                 number, hash_, cursor = frame.number, frame.hash, Cursor(frame.last, read.run)
             await store.streams.hear([(stream, read.head, timedelta(0))], via=None)
-        self._means.tell({stream.service})
+        self._means.tell(set())  # no service reads its own node's
         return cursor
 
     async def read(
-        self, reader: str, cursors: Mapping[StreamKey, int]
+        self, reader: str, cursors: Mapping[StreamKey, int], *, waited: bool = False
     ) -> tuple[list[frame_pb2.Frame], list[StreamKey]]:
         """Frames of other nodes for a service of this one, and the streams that have a hole.
 
         Only frames whose signature was checked with the key of their origin.
+
+        Args:
+            waited: whether the cursors are from before a wait.  A snapshot may have moved one since,
+                so what is missing behind it is no hole.
         """
         found: list[frame_pb2.Frame] = []
         gaps: list[StreamKey] = []
@@ -76,7 +80,7 @@ class Frames:
                 after = cursors.get(stream.key, 0)
                 part = await _next(store, stream.key, after, keys[stream.key.origin])
                 found += part
-                if not part:
+                if not part and not waited:
                     missing = await store.frames.missing(stream.key, after, stream.frame)
                     self._means.wants.add(stream.key, frames=missing)
                     gaps.append(stream.key)
