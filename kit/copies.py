@@ -128,13 +128,16 @@ class Copies:
             metadata=self._metadata,
             timeout=10,
         )
+        after = {(row["origin"], row["channel"]): row["frame"] for row in cursors}
         for stream in answer.gaps:
-            await self._pool.execute(
+            key = UUID(bytes=stream.origin), stream.channel
+            await self._pool.execute(  # unless a snapshot has moved the cursor since
                 """
-                INSERT INTO proofs (origin, channel, verdict) VALUES ($1, $2, $3)
+                INSERT INTO proofs AS held (origin, channel, verdict) VALUES ($1, $2, $3)
                 ON CONFLICT (origin, channel) DO UPDATE SET verdict = excluded.verdict
+                 WHERE held.frame = $4
                 """,
-                UUID(bytes=stream.origin), stream.channel, log_pb2.GAP,
+                *key, log_pb2.GAP, after.get(key, 0),
             )  # fmt: skip
         if (answer.view, frozenset(answer.sections)) != (self.view, self.shown):
             await self._hold_to(answer.view, frozenset(answer.sections))

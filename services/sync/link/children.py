@@ -15,10 +15,17 @@ from kit.carrier import Carrier, close, dial
 from kit.db import PASSING
 from kit.errors import Refusal
 from kit.waiting import ended
+from services.sync.domain.streams import TooManyPushes
 from services.sync.usecases import Means
 from services.sync.usecases.down import Down
 from services.sync.usecases.enrollments import Enrollments
 from smartunion.sync.v1 import sync_pb2
+
+LONGEST = 20.0
+"""Seconds for one push.  The child waits for less, but what is committed it need not send again."""
+
+PASSING_HERE = (*PASSING, Refusal, DecodeError, nats.errors.Error)
+"""Of pushes: what is no fault of this node."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +51,7 @@ class Children:
         self.system: Client | None = None
         """A connection of the account SYS, once there is one."""
         self._at_work: set[asyncio.Task[None]] = set()
+        self._ended = False
         if url:
             carrier.serve("up.*.push", self._take)
 
@@ -51,8 +59,8 @@ class Children:
         """Open the accounts of all children again: NATS may have lost its folder."""
         if self.operator is None:
             return await asyncio.Event().wait()  # type: ignore[return-value]
-        self.system = await dial(self._url, self._ca, user_credentials=self._system_creds)
         try:
+            self.system = await dial(self._url, self._ca, user_credentials=self._system_creds)
             while True:
                 with suppress(*PASSING, accounts.ClaimsRefused):
                     async with self._means.transaction() as store:
@@ -61,8 +69,10 @@ class Children:
                         await accounts.admit(self.system, self.operator, self.account, str(child))
                 await asyncio.sleep(30)
         finally:
+            self._ended = True
             await ended(*self._at_work)
-            await close(self.system)
+            if self.system is not None:
+                await close(self.system)
 
     async def admit(self, child: UUID, user_key: str) -> str:
         """Open the account of a child; the JWT of its user, empty if there is no NATS here."""
@@ -81,20 +91,25 @@ class Children:
 
     async def _take(self, msg: Msg) -> None:
         """Work on a push beside those of others: nats-py waits for this before the next message."""
-        task = asyncio.create_task(self._answer(msg))
-        self._at_work.add(task)
-        task.add_done_callback(self._at_work.discard)
+        if not self._ended:
+            task = asyncio.create_task(self._answer(msg))
+            self._at_work.add(task)
+            task.add_done_callback(self._at_work.discard)
 
     async def _answer(self, msg: Msg) -> None:
         """The account imposes the subject; the token shows that the account is still admitted."""
         try:
             child = f"nodes/{msg.subject.split('.')[1]}"
             with self._down.room(child):
-                request = sync_pb2.PushFramesRequest.FromString(msg.data)
-                if await self._enrollments.child(request.link_token) != child:
-                    return
-                answer = await self._down.receive(UUID(child.removeprefix("nodes/")), request)
+                async with asyncio.timeout(LONGEST):
+                    request = sync_pb2.PushFramesRequest.FromString(msg.data)
+                    if await self._enrollments.child(request.link_token) != child:
+                        return
+                    answer = await self._down.receive(UUID(child.removeprefix("nodes/")), request)
             await msg.respond(answer.SerializeToString())
-        except (*PASSING, Refusal, DecodeError, nats.errors.Error) as error:
+        except TooManyPushes:
+            return  # without a word: there may be very many
+        except Exception as error:
             # Without an answer the child goes over to gRPC, which can say what is wrong.
-            logger.info("push not answered", extra={"error": type(error).__name__})
+            level = logging.INFO if isinstance(error, PASSING_HERE) else logging.ERROR
+            logger.log(level, "push not answered", extra={"error": type(error).__name__})

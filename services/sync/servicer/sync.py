@@ -228,9 +228,11 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         cursors = {key_of(receipt.stream): receipt.frame for receipt in request.after}
         shown, moved = self._means.shown, self._stored.get(request.reader, Tail()).moved
         found, gaps = await self._frames.read(request.reader, cursors)
-        if not found and await happened(moved, seconds_of(request.wait)):
+        if not found:
+            came = await happened(moved, seconds_of(request.wait))
             shown = self._means.shown
-            found, _ = await self._frames.read(request.reader, cursors, waited=True)
+            if came:
+                found, _ = await self._frames.read(request.reader, cursors, waited=True)
         return pb.ReadLogResponse(
             frames=found, gaps=[to_stream(key) for key in gaps], view=shown.name,
             sections=shown.here,

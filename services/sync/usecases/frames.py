@@ -61,13 +61,14 @@ class Frames:
         Only frames whose signature was checked with the key of their origin.
 
         Args:
-            waited: whether the cursors are from before a wait.  A snapshot may have moved one since,
-                so what is missing behind it is no hole.
+            waited: whether the cursors are from before a wait, and settled then.  A snapshot may
+                have moved one since, so what is missing behind it is no hole.
         """
         found: list[frame_pb2.Frame] = []
         gaps: list[StreamKey] = []
         async with self._means.transaction() as store:
-            await store.frames.settle(reader, cursors.items())
+            if not waited:
+                await store.frames.settle(reader, cursors.items())
             further = [
                 stream for stream in await store.streams.list()
                 if stream.key.service == reader and stream.via is not None
