@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -174,7 +174,7 @@ async def test_two_merchants_at_once_redeem_one_coupon_once(counter: Counter) ->
     assert await counter.ask(requests[won[0]], by=f"merchants/{won[0]}") == answers[won[0]]
     told = await counter.refusal(pb.RedeemCouponRequest(code=claimed.code), by=SHOP)
     winner = cast(pb.Coupon, answers[won[0]])
-    time = winner.redeem_time.ToDatetime(UTC).isoformat(timespec="seconds")
+    time = f"{winner.redeem_time.ToDatetime():%Y-%m-%dT%H:%M:%S}Z"
     assert (told.reason, told.metadata) == (
         "COUPON_REDEEMED", {"coupon": claimed.coupon.name, "redeem_time": time},
     )  # fmt: skip
