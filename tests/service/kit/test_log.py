@@ -161,6 +161,23 @@ async def none() -> AsyncIterator[Any]:
         yield one
 
 
+async def test_the_last_cursor_of_a_reader_is_its_receipt_also_when_it_goes_back(
+    written: Written,
+) -> None:
+    for _ in range(5):
+        await written.write(uuid7())
+    await written.numbered()
+
+    async def read(after: int) -> int:
+        await read_log(written.pool, "records", after=after, run=b"", limit=1, reader="sync")
+        return int(await written.pool.fetchval("SELECT number FROM receipts WHERE reader = 'sync'"))
+
+    assert [await read(after) for after in (0, 3, 3, 5, 2)] == [0, 3, 3, 5, 2]
+    with pytest.raises(LogRewound):
+        await read(1_000)  # no cursor of this log
+    assert await read(2) == 2
+
+
 async def test_nothing_is_freed_that_a_reader_has_not_passed(written: Written) -> None:
     for _ in range(10):
         await written.write(uuid7())
