@@ -128,23 +128,27 @@ class Copies:
             metadata=self._metadata,
             timeout=10,
         )
-        after = {(row["origin"], row["channel"]): row["frame"] for row in cursors}
-        for stream in answer.gaps:
-            key = UUID(bytes=stream.origin), stream.channel
-            await self._pool.execute(  # unless a snapshot has moved the cursor since
-                """
-                INSERT INTO proofs AS held (origin, channel, verdict) VALUES ($1, $2, $3)
-                ON CONFLICT (origin, channel) DO UPDATE SET verdict = excluded.verdict
-                 WHERE held.frame = $4
-                """,
-                *key, log_pb2.GAP, after.get(key, 0),
-            )  # fmt: skip
+        await self._show_gaps(answer.gaps, cursors)
         if (answer.view, frozenset(answer.sections)) != (self.view, self.shown):
             await self._hold_to(answer.view, frozenset(answer.sections))
         applied = await self._apply_all(answer.frames)
         if answer.frames and not applied:
             await asyncio.sleep(WAIT)  # they are there, so sync does not wait
         return applied
+
+    async def _show_gaps(self, gaps: Sequence[frame_pb2.Stream], cursors: Sequence[Any]) -> None:
+        """Say of streams that they have a hole, unless a snapshot has moved the cursor since."""
+        asked = {(row["origin"], row["channel"]): row["frame"] for row in cursors} if gaps else {}
+        for stream in gaps:
+            key = UUID(bytes=stream.origin), stream.channel
+            await self._pool.execute(
+                """
+                INSERT INTO proofs AS held (origin, channel, verdict) VALUES ($1, $2, $3)
+                ON CONFLICT (origin, channel) DO UPDATE SET verdict = excluded.verdict
+                 WHERE held.frame = $4
+                """,
+                *key, log_pb2.GAP, asked.get(key, 0),
+            )  # fmt: skip
 
     async def _hold_to(self, view: str, shown: frozenset[str]) -> None:
         """Hold to a view: nothing else is taken from now on, what it does not show is deleted."""

@@ -75,7 +75,7 @@ def _told_in_chinese(fact: object) -> str:
     if isinstance(fact, datetime):
         with suppress(OverflowError):  # the last hours of the year 9999 are none in Beijing
             at = fact.astimezone(BEIJING)
-            return f"{at.year}年{at.month}月{at.day}日{at:%H:%M:%S}（北京时间）"
+            return f"北京时间{at.year}年{at.month}月{at.day}日{at:%H:%M:%S}"
     return _told(fact)
 
 

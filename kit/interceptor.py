@@ -199,7 +199,8 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         stream = rule_of(service, name).sort == "streams"
         if service in OPEN_SERVICES and not stream:
             return nullcontext()
-        return self._allowances.running(caller.get() or address_of(context.peer()), stream=stream)
+        who = caller.get() or address_of(context.peer())
+        return self._allowances.running(who, "streams_at_once" if stream else "calls_at_once")
 
     async def _abort(self, method: str, context: Context, error: Exception) -> None:
         if isinstance(error, grpc.aio.AbortError):

@@ -27,6 +27,7 @@ ROUNDING = 1e-6
 """Of a call: what sums of fractions may be short of it."""
 
 Sort: TypeAlias = Literal["reads", "writes", "streams", "strangers", "neighbours"]
+AtOnce: TypeAlias = Literal["calls_at_once", "streams_at_once", "pushes_at_once"]
 Most = Annotated[int, Field(ge=1)]
 
 
@@ -49,6 +50,9 @@ class Limits(BaseModel):
     """Of one caller, or from one address without a token."""
     streams_at_once: Most = 100
     """The same of streams."""
+    pushes_at_once: Most = 5
+    """Pushes of one child, over NATS and gRPC together: half of the connections to the database, so
+    that no child keeps the others waiting.  Each replica of a child sends one at a time."""
     all_at_once: Most = 1_000
     """Calls, and as many streams, of all but services and children."""
 
@@ -127,13 +131,12 @@ class Allowances:
             bucket.give_back()
 
     @contextmanager
-    def running(self, who: str, *, stream: bool) -> Iterator[None]:
+    def running(self, who: str, kind: AtOnce) -> Iterator[None]:
         """While a call is under way.  Raises TooManyAtOnce.
 
         What services and children call is not counted with the rest, so that a rush of people does
         not hold it up.
         """
-        kind = "streams_at_once" if stream else "calls_at_once"
         own, every = (who, kind), ("", kind)
         counted = [(own, kind)] if is_neighbour(who) else [(own, kind), (every, "all_at_once")]
         for key, limit in counted:

@@ -231,7 +231,7 @@ async def _receive(pool: Pool, reader: str, channel: str, after: int) -> None:
     """Keep a receipt.  It is not flushed: when a crash takes it, the next call brings it again."""
     await pool.execute(
         """
-        INSERT INTO receipts AS held (reader, channel, number)
+        INSERT INTO receipts (reader, channel, number)
         SELECT $1, $2, $3::bigint FROM set_config('synchronous_commit', 'off', true)
         ON CONFLICT (reader, channel) DO UPDATE
            SET number = excluded.number, read_time = clock_timestamp()

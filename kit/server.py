@@ -78,6 +78,8 @@ class Parts:
     carrier: Carrier
     publisher: Publisher
     keyring: Keyring
+    allowances: Allowances
+    """What each caller has left."""
     offices: Offices
     """Who holds which office at this node."""
     peers: dict[str, grpc.aio.Channel]
@@ -129,7 +131,10 @@ async def run(
     async with connect(settings.database_url, KIT_MIGRATIONS, migrations) as pool:
         keyring = await Keyring.open(pool, FileKeys(settings.secrets / "data.key"))
         held = Offices(pool, settings.node, known=name == OWNER or OWNER not in peers)
-        parts = Parts(settings, pool, carrier, publisher, keyring, held, peers, metadata, line)
+        allowances = Allowances(settings.limits)
+        parts = Parts(
+            settings, pool, carrier, publisher, keyring, allowances, held, peers, metadata, line
+        )
         assembly = await assemble(parts)
         await held.refresh()
         copies = Copies(pool, settings.node, name, kinds, peers["sync"], metadata)
@@ -161,7 +166,6 @@ async def run(
         verifier = Verifier(
             settings.issuer, settings.audience, keys, person_key=settings.secret("person.key")
         )
-        allowances = Allowances(settings.limits)
         interceptor = RefusalInterceptor(
             domain=f"{name}.smartunion.org",
             gate=Gate(

@@ -122,6 +122,7 @@ async def assemble(settings: Settings, stop: asyncio.Event, parts: Parts) -> Ass
                           watcher.proofs, watcher.figures, differences, watching,
                           Subscribers(means, below), homes, views,
                           {name: parts.carrier.tail("frames", name) for name in parts.peers},
+                          parts.allowances,
                           nats_url=settings.nats_public_url, stop=stop)),
             (directive_pb2_grpc.add_DirectiveServiceServicer_to_server,
              DirectiveServicer(directives)),
@@ -146,12 +147,12 @@ def _children(
 ) -> Children:
     folder = settings.secrets / "nats"
     if not settings.nats_url or not (folder / "operator.seed").exists():
-        return Children(means, enrollments, down, parts.carrier, url="", ca="", system_creds="",
-                        operator="", account="")  # fmt: skip
+        return Children(means, enrollments, down, parts.carrier, parts.allowances, url="", ca="",
+                        system_creds="", operator="", account="")  # fmt: skip
     account = accounts.key_from_seed((folder / "account.seed").read_text().strip())
     return Children(
-        means, enrollments, down, parts.carrier, url=settings.nats_url, ca=settings.nats_ca,
-        account=account.public,
+        means, enrollments, down, parts.carrier, parts.allowances, url=settings.nats_url,
+        ca=settings.nats_ca, account=account.public,
         system_creds=str(folder / "system.creds"),
         operator=(folder / "operator.seed").read_text().strip(),
     )  # fmt: skip

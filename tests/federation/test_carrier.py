@@ -154,7 +154,7 @@ async def test_a_child_that_floods_its_parent_with_pushes_keeps_no_other_child_w
         async with province.sync_stub() as stub:
             metadata = (("authorization", f"Bearer {push.link_token}"),)
             call = stub.PushFrames(push, metadata=metadata, timeout=10)
-            assert await reason(call) == "TOO_MANY_PUSHES"
+            assert await reason(call) == "TOO_MANY_AT_ONCE"
         found = await sibling.things.add(1)
         await eventually(partial(arrived, province, sibling, found), within=ANSWER - 1)
     await proved(carried, dict.fromkeys(await city.things.add(1), 1))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from kit.errors import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted
+from kit.errors import InvalidArgument, NotFound, PermissionDenied
 
 
 class FrameRejected(InvalidArgument):
@@ -18,11 +18,6 @@ class OriginForeign(PermissionDenied):
     field = "frames"
     message = "{origin} does not lie below {child}"
     chinese = "{origin} 不在 {child} 之下"
-
-
-class TooManyPushes(ResourceExhausted):
-    message = "{most} pushes of this node are under way here; push again in {seconds} s"
-    chinese = "本节点已有 {most} 次推送正在处理；请在 {seconds} 秒后重试"
 
 
 class StreamMalformed(InvalidArgument):

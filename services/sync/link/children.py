@@ -14,8 +14,8 @@ from kit import accounts
 from kit.carrier import Carrier, close, dial
 from kit.db import PASSING
 from kit.errors import Refusal
+from kit.limits import Allowances, TooManyAtOnce
 from kit.waiting import ended
-from services.sync.domain.streams import TooManyPushes
 from services.sync.usecases import Means
 from services.sync.usecases.down import Down
 from services.sync.usecases.enrollments import Enrollments
@@ -34,17 +34,20 @@ class Children:
     """The children's side of NATS: an account for each, and their pushes on `up.{child}.push`."""
 
     def __init__(
-        self, means: Means, enrollments: Enrollments, down: Down, carrier: Carrier, *, url: str,
-        ca: str, system_creds: str, operator: str, account: str,
+        self, means: Means, enrollments: Enrollments, down: Down, carrier: Carrier,
+        allowances: Allowances, *, url: str, ca: str, system_creds: str, operator: str,
+        account: str,
     ) -> None:  # fmt: skip
         """
         Args:
+            allowances: what each child has left, over whatever it pushes.
             url: of the node's NATS; empty: children push over gRPC alone.
             system_creds: the path of the credentials of the account SYS.
             operator: the seed of the NATS operator.
             account: the public key of the account NODE.
         """
         self._means, self._enrollments, self._down = means, enrollments, down
+        self._allowances = allowances
         self._url, self._ca, self._system_creds = url, ca, system_creds
         self.account = account
         self.operator = accounts.key_from_seed(operator) if url else None
@@ -100,14 +103,14 @@ class Children:
         """The account imposes the subject; the token shows that the account is still admitted."""
         try:
             child = f"nodes/{msg.subject.split('.')[1]}"
-            with self._down.room(child):
+            with self._allowances.running(child, "pushes_at_once"):
                 async with asyncio.timeout(LONGEST):
                     request = sync_pb2.PushFramesRequest.FromString(msg.data)
                     if await self._enrollments.child(request.link_token) != child:
                         return
                     answer = await self._down.receive(UUID(child.removeprefix("nodes/")), request)
             await msg.respond(answer.SerializeToString())
-        except TooManyPushes:
+        except TooManyAtOnce:
             return  # without a word: there may be very many
         except Exception as error:
             # Without an answer the child goes over to gRPC, which can say what is wrong.

@@ -66,7 +66,6 @@ class Framer:
 
     async def _follow(self) -> None:
         cursor = await self._streams.cursor(self._stream)
-        head = cursor.number
         while True:
             shown, began = self._means.shown, monotonic()
             answer = await self._log.ReadLog(
@@ -77,12 +76,12 @@ class Framer:
                     run=cursor.run,
                     page_size=BATCH,
                     sections=shown.above,
-                    wait=timedelta(seconds=WAIT if head else LONG_WAIT),
+                    wait=timedelta(seconds=WAIT if cursor.number else LONG_WAIT),
                 ),
                 metadata=self._metadata,
                 timeout=10,
             )
-            self._away, head = False, answer.head
+            self._away = False
             if answer.entries or answer.head:
                 moved = await self._frames.append(self._stream, cursor, answer, view=shown.id)
                 if moved is None:

@@ -8,6 +8,7 @@ from uuid import UUID
 from kit import accounts, ranges
 from kit.carrier import Tail
 from kit.gate import AccessDenied
+from kit.limits import Allowances
 from kit.log_service import seconds_of
 from kit.ranges import Difference, State
 from kit.rpc import Context, call_of, caller, page_of, uuid_in
@@ -68,6 +69,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         homes: Homes,
         views: Views,
         stored: Mapping[str, Tail],
+        allowances: Allowances,
         *,
         nats_url: str,
         stop: asyncio.Event,
@@ -77,6 +79,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
             proofs: what the services of this node can prove now.
             figures: what they count now.
             stored: by service, moved when frames of its logs were stored.
+            allowances: what each child has left.
             differences: compares what they hold with what those of the parent hold.
             nats_url: what subscribers are told of this node's NATS.
             stop: set when this service drains: those who follow are let go.
@@ -88,7 +91,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         self._down, self._differences = down, differences
         self._watching, self._subscribers, self._nats_url = watching, subscribers, nats_url
         self._homes = homes
-        self._views, self._stored = views, stored
+        self._views, self._stored, self._allowances = views, stored, allowances
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
         return to_node(await placed(self._means))
@@ -168,7 +171,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
     async def PushFrames(
         self, request: pb.PushFramesRequest, context: Context
     ) -> pb.PushFramesResponse:
-        with self._down.room(caller.get()):
+        with self._allowances.running(caller.get(), "pushes_at_once"):
             return await self._down.receive(_child(), request)
 
     async def PushSnapshot(

@@ -7,17 +7,14 @@ an ancestor by the chain of certificates, and signed it.
 
 import hashlib
 import logging
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from kit import frames, trust
-from kit.limits import PAUSE
 from kit.records import DOWN
 from kit.trust import NodeKey
-from services.sync.domain.streams import Stream, StreamKey, TooManyPushes
+from services.sync.domain.streams import Stream, StreamKey
 from services.sync.store import Store
 from services.sync.usecases import Means
 from services.sync.usecases.keys import Keys
@@ -28,37 +25,14 @@ from smartunion.sync.v1 import frame_pb2, sync_pb2
 MOST_WANTED = 100
 """Frames that are sent again at once."""
 
-PUSHES = 5
-"""Pushes of one child that are worked on at once.  Each of its replicas sends one at a time.  It is
-half of the connections to the database: no child keeps the others waiting."""
-
 logger = logging.getLogger(__name__)
 
 
 class Down:
     def __init__(self, means: Means, keys: Keys, pushes: Pushes) -> None:
         self._means, self._keys, self._pushes = means, keys, pushes
-        self._at_work: Counter[str] = Counter()
-        """Pushes, by the child; only of those that have some."""
 
     # -- at the parent
-
-    @contextmanager
-    def room(self, child: str) -> Iterator[None]:
-        """For a push of a child while it is worked on, however it came.  Raises TooManyPushes.
-
-        Args:
-            child: its name.
-        """
-        if self._at_work[child] >= PUSHES:
-            raise TooManyPushes(most=PUSHES, seconds=PAUSE)
-        self._at_work[child] += 1
-        try:
-            yield
-        finally:
-            self._at_work[child] -= 1
-            if not self._at_work[child]:
-                del self._at_work[child]
 
     async def receive(
         self, child: UUID, request: sync_pb2.PushFramesRequest

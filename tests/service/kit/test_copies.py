@@ -61,3 +61,23 @@ async def test_a_frame_that_leaves_out_a_number_is_not_applied_and_told_once(
         ]
         assert await copies._apply_all([frame(one, 2, first=2)])
         assert (await held()).count(one) == 2
+
+
+async def test_a_hole_is_not_shown_once_a_snapshot_has_gone_past_it(pool: db.Pool) -> None:
+    origin = uuid4()
+    stream = frame_pb2.Stream(origin=origin.bytes, service="things", channel="records")
+    read = "SELECT origin, channel, frame FROM proofs WHERE origin = $1"
+
+    async def verdict() -> int:
+        return int(await pool.fetchval("SELECT verdict FROM proofs WHERE origin = $1", origin))
+
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as nobody:
+        copies = Copies(pool, NODE, "things", (THING,), nobody, ())
+        await copies._show_gaps([stream], await pool.fetch(read, origin))
+        assert await verdict() == log_pb2.GAP
+        asked = await pool.fetch(read, origin)
+        await pool.execute("UPDATE proofs SET frame = 7, verdict = $1", log_pb2.COMPLETE)
+        await copies._show_gaps([stream], asked)
+        assert await verdict() == log_pb2.COMPLETE
+        await copies._show_gaps([stream], await pool.fetch(read, origin))
+        assert await verdict() == log_pb2.GAP

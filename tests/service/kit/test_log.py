@@ -63,6 +63,12 @@ class Written:
             return None
         return int(version)
 
+    async def some(self, count: int) -> None:
+        """So many new records, with their numbers."""
+        for _ in range(count):
+            await self.write(uuid7())
+        await self.numbered()
+
     async def all(self) -> list[log_pb2.Entry]:
         """Every entry but certificates, as a reader reads them."""
         found: list[log_pb2.Entry] = []
@@ -164,9 +170,7 @@ async def none() -> AsyncIterator[Any]:
 async def test_the_last_cursor_of_a_reader_is_its_receipt_also_when_it_goes_back(
     written: Written,
 ) -> None:
-    for _ in range(5):
-        await written.write(uuid7())
-    await written.numbered()
+    await written.some(5)
 
     async def read(after: int) -> int:
         await read_log(written.pool, "records", after=after, run=b"", limit=1, reader="sync")
@@ -179,9 +183,7 @@ async def test_the_last_cursor_of_a_reader_is_its_receipt_also_when_it_goes_back
 
 
 async def test_nothing_is_freed_that_a_reader_has_not_passed(written: Written) -> None:
-    for _ in range(10):
-        await written.write(uuid7())
-    await written.numbered()
+    await written.some(10)
     assert await free(written.pool, "records", keep_days=0) == 0  # the first reader may still come
     await receipt(written, "sync", 8)
     await receipt(written, "notify", 5)
@@ -198,9 +200,7 @@ async def receipt(written: Written, reader: str, number: int) -> None:
 
 
 async def test_a_cursor_of_another_life_is_told_so(written: Written) -> None:
-    for _ in range(3):
-        await written.write(uuid7())
-    await written.numbered()
+    await written.some(3)
     run = (await read_log(written.pool, "records", after=0, run=b"", limit=9)).run
     await read_log(written.pool, "records", after=2, run=run, limit=9)
     with pytest.raises(LogRewound):
@@ -212,9 +212,7 @@ async def test_a_cursor_of_another_life_is_told_so(written: Written) -> None:
 async def test_an_entry_that_is_gone_from_the_middle_is_an_error_and_not_skipped(
     written: Written,
 ) -> None:
-    for _ in range(5):
-        await written.write(uuid7())
-    await written.numbered()
+    await written.some(5)
     await written.pool.execute("DELETE FROM entries WHERE number = 2")
     # What stands before the hole is read, and nothing after it, however much is asked for.
     before = await read_log(written.pool, "records", after=0, run=b"", limit=9)

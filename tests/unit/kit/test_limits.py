@@ -82,7 +82,7 @@ def test_a_made_up_caller_costs_no_memory_for_ever() -> None:
     for number in range(100_000):
         counted.take(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "strangers")
     assert len(counted._buckets) == limits.MOST_BUCKETS
-    with counted.running("officers/a", stream=False):
+    with counted.running("officers/a", "calls_at_once"):
         assert len(counted._running) == 2
     assert not counted._running
 
@@ -112,12 +112,15 @@ def test_each_caller_and_each_sort_of_call_has_an_allowance_of_its_own() -> None
 
 def test_a_rush_of_people_leaves_room_for_the_parts_of_the_network() -> None:
     counted = allowances(all_at_once=1)
-    with counted.running("members/1", stream=False):
-        with pytest.raises(TooManyAtOnce), counted.running("members/2", stream=False):
+    with counted.running("members/1", "calls_at_once"):
+        with pytest.raises(TooManyAtOnce), counted.running("members/2", "calls_at_once"):
             pass
-        with counted.running("members/2", stream=True), counted.running("nodes/1", stream=False):
+        with (
+            counted.running("members/2", "streams_at_once"),
+            counted.running("nodes/1", "calls_at_once"),
+        ):
             pass
-    with counted.running("members/2", stream=False):
+    with counted.running("members/2", "calls_at_once"):
         pass
 
 
