@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kit import interceptor, tls, tokens
+from kit.gate import Gate
 from kit.ids import utc_now, uuid7
 from kit.status import refused
 from kit.tls import Identity
@@ -391,12 +392,20 @@ async def admitted(node: Guarded, key: Ed25519PrivateKey) -> sync_pb2.EnrollRequ
 async def test_a_snapshot_under_way_ends_when_its_child_is_revoked(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    confirm, under_way = Gate.confirm, asyncio.Event()
+
+    async def confirmed(gate: Gate, method: str, who: Any) -> None:
+        await confirm(gate, method, who)
+        if method.endswith("/PushSnapshot"):
+            under_way.set()
+
     monkeypatch.setattr(interceptor, "CONFIRM_EVERY", 0.1)
+    monkeypatch.setattr(Gate, "confirm", confirmed)
     node, key = pair.province, Ed25519PrivateKey.generate()
     asked = await admitted(node, key)
     async with linked(node, key, UUID(asked.node.name.removeprefix("nodes/"))) as link:
         snapshot = link.PushSnapshot(timeout=60)
-        assert await pushed(link) == ""
+        await asyncio.wait_for(under_way.wait(), 60)
         assert not snapshot.done()
         async with node.sync_stub() as stub:
             revoked = sync_pb2.RevokeEnrollmentRequest(name=asked.node.name)
